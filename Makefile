@@ -1,0 +1,95 @@
+# Everything a developer runs. `make` alone lists it. Needed: Go and make; `make race` also needs a C compiler.
+
+GO       ?= go
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+BENCH    ?= .
+COUNT    ?= 1
+ARGS     ?=
+
+# The version is stamped by hand: -buildvcs fails in a checkout that another user owns.
+BUILDFLAGS := -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# The tests start real programs, which the test cache cannot see. -shuffle finds tests that lean on each other, and
+# turns that cache off.
+TESTFLAGS  := -shuffle=on -timeout=10m
+LINT       := $(GO) tool -modfile=golangci.mod golangci-lint
+
+# Both programs into folder $(1), for the machine that the variables $(2) describe.
+programs = CGO_ENABLED=0 $(2) $(GO) build $(BUILDFLAGS) -o $(1)/commonwatt ./agent && \
+	CGO_ENABLED=0 $(2) $(GO) build $(BUILDFLAGS) -o $(1)/firmware-sim ./firmware-sim
+
+# The folders that have a test function whose name begins with $(1).
+holding = $(shell grep -rl --include='*_test.go' '^func $(1)' . 2>/dev/null | xargs -r -n1 dirname | sort -u)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@echo 'usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## bin/commonwatt and bin/firmware-sim for this machine
+	$(call programs,bin)
+
+.PHONY: demo
+demo: build ## a street of six homes on this machine (ARGS='--fresh --homes 8')
+	bin/commonwatt demo $(ARGS)
+
+.PHONY: test
+test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## all tests under the race detector
+	$(GO) test -race $(TESTFLAGS) ./...
+
+.PHONY: check
+check: format vet static lint tidy cross ## format, vet, staticcheck, golangci-lint, go.mod, ARM builds
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each (10s)
+	@set -e; for dir in $(call holding,Fuzz); do \
+	  names=$$($(GO) test -list '^Fuzz' $$dir); \
+	  for name in $$names; do case $$name in Fuzz*) \
+	    echo "== $$dir $$name"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir ;; \
+	  esac; done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks, in the form benchstat reads (BENCH=regexp COUNT=10)
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 30m $(call holding,Benchmark)
+
+.PHONY: clean
+clean: ## remove bin
+	rm -rf bin
+
+# The parts of check, and what the continuous integration calls by itself.
+
+.PHONY: format
+format:
+	@files=$$($(GO) tool gofumpt -l .) && \
+	if [ -n "$$files" ]; then echo "not in gofumpt form (go tool gofumpt -w .):" && echo "$$files" && exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: static
+static:
+	$(GO) tool staticcheck ./...
+
+.PHONY: lint
+lint:
+	$(LINT) config verify
+	$(LINT) run ./...
+
+.PHONY: tidy
+tidy:
+	$(GO) mod tidy -diff
+
+.PHONY: cross
+cross: ## both programs for 64-bit and 32-bit ARM, without C
+	$(call programs,bin/linux-arm64,GOOS=linux GOARCH=arm64)
+	$(call programs,bin/linux-armv7,GOOS=linux GOARCH=arm GOARM=7)

@@ -1,0 +1,45 @@
+// Package home is the physics of firmware-sim: what the sun, the clouds, a
+// household and a battery do to the energy that flows through a house.
+//
+// # Units and signs
+//
+// Power is [MilliWatts], time is Unix milliseconds of community time, energy
+// inside a step is [MicroJoules] (one milliwatt for one millisecond) and energy
+// that has been counted is [MilliWattHours] (3.6 J). All of them are int64.
+// Load and solar production are never negative. Charging is what the battery
+// takes at its terminals, discharging what it gives there, both never negative
+// and never both in one step. Import and export are seen from the street: what
+// the house takes from it and what it gives to it.
+//
+// # Invariants
+//
+//	H1  In every step, exactly and in integers:
+//	    import − export = load − solar + charge − discharge.
+//	H2  A counter never falls.
+//	H3  0 ≤ stored ≤ capacity, and a step charges or discharges no more than the
+//	    battery's power times the step's length.
+//	H4  A battery never creates energy: what comes out is at most what went in,
+//	    less the losses of both ways, plus what it held at the beginning.
+//	H5  No sun, no solar production.
+//	H6  The state at an instant is a function of the configuration, the seed and
+//	    that instant alone: a History made anew gives the same integers.
+//
+// # How floats stay out of the books
+//
+// The models (sun, clouds, appliances) think in float64 watts, and a CSV file
+// holds decimals. Each of them is rounded ONCE to whole milliwatts that hold
+// for a piece of time (a minute of a household, three minutes of the sky, one
+// row of a file). From there on everything is integer: a step's energy in
+// microjoules is an exact sum over those pieces, it is turned into whole
+// milliwatt-hours with the remainder carried to the next step, the battery
+// decides in whole milliwatt-hours, and what the street sees is the difference
+// of these whole numbers. So H1 holds by construction and not within a
+// tolerance, and a load's total does not depend on how time was cut into steps.
+//
+// # Ownership and errors
+//
+// Nothing here starts a goroutine, reads a clock or does I/O. A [Home] keeps a
+// cache of the last days and belongs to one goroutine at a time; a [History]
+// has a lock and may be used by many. [ReadProfile] fails with an error that
+// names the line; nothing else can fail but by the context's end.
+package home

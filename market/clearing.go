@@ -1,0 +1,139 @@
+package market
+
+import "fmt"
+
+// RuleUniform is R3, clearing by uniform nodal prices: the default, and the
+// only rule of this version.
+const RuleUniform = "uniform"
+
+const (
+	// MaxSeedBytes bounds a market's seed, which is hashed once for each tied order.
+	MaxSeedBytes = 1024
+	// MaxOrders bounds a market's book.
+	MaxOrders = 1 << 26
+)
+
+// A Market is everything that the clearing of one interval depends on.
+type Market struct {
+	Rule    string  // RuleUniform, or empty for it
+	Tariff  *Tariff // nil when islanded
+	Network Network
+	Orders  []Order
+	Seed    []byte // decides ties (R3); on the ledger, derived from the block that closes the gate
+}
+
+// A NodePrice is the price at a node.
+type NodePrice struct {
+	Node  string
+	Price Price
+}
+
+// An Allocation is what an order got.
+type Allocation struct {
+	Order     int // index in Market.Orders
+	WattHours WattHours
+	Price     Price // at the order's node
+}
+
+// A Flow is the energy that leaves a node towards its parent; negative, what
+// the parent sends.
+type Flow struct {
+	Node      string
+	WattHours WattHours
+}
+
+// A Clearing is the result of an interval's auction.
+type Clearing struct {
+	Prices      []NodePrice  // of every node, as in Network.Nodes
+	Allocations []Allocation // of every order, as in Market.Orders, 0 Wh included
+	Flows       []Flow       // of every node but the root, as in Network.Nodes
+	GridImport  WattHours    // one of these two is 0; both are when islanded
+	GridExport  WattHours
+	Welfare     Money // accepted bid value − offer cost + export revenue − import cost
+}
+
+// PriceAt returns the price at a node, and whether there is such a node.
+func (c *Clearing) PriceAt(node string) (Price, bool) {
+	for _, p := range c.Prices {
+		if p.Node == node {
+			return p.Price, true
+		}
+	}
+	return 0, false
+}
+
+// Clear clears one interval by R3. Orders are checked as Order.Validate does,
+// but with the widest bounds, and equal prices next to each other are added up;
+// two orders of one name are refused. Bad input is an error that names the order
+// or node and the field; a limit or a fee on an edge is ErrNotSupported.
+func Clear(m Market) (Clearing, error) {
+	if err := checkUnique(m.Orders); err != nil {
+		return Clearing{}, err
+	}
+	return NewClearer().Clear(m)
+}
+
+// checkUnique refuses two orders that the tie order of R3 could not tell apart.
+func checkUnique(orders []Order) error {
+	type seat struct {
+		household HouseholdID
+		side      Side
+	}
+	names := make(map[string]struct{}, len(orders))
+	seats := make(map[seat]struct{})
+	for i := range orders {
+		o := &orders[i]
+		var twice bool
+		if o.ID != "" {
+			_, twice = names[o.ID]
+			names[o.ID] = struct{}{}
+		} else {
+			s := seat{household: o.Household, side: o.Side}
+			_, twice = seats[s]
+			seats[s] = struct{}{}
+		}
+		if twice {
+			return o.fieldError("id", ErrDuplicateID, "order %d has it too, want one order of that name", i)
+		}
+	}
+	return nil
+}
+
+// checkFrame looks at everything in a market but the nodes' tree and the orders.
+func checkFrame(m *Market) error {
+	if m.Rule != "" && m.Rule != RuleUniform {
+		return fmt.Errorf("rule: got %q, want %q: %w", m.Rule, RuleUniform, ErrUnknownRule)
+	}
+	if len(m.Orders) > MaxOrders {
+		return fmt.Errorf("orders: got %d, want at most %d: %w", len(m.Orders), MaxOrders, ErrBadQuantity)
+	}
+	if len(m.Seed) > MaxSeedBytes {
+		return fmt.Errorf("seed: got %d bytes, want at most %d: %w", len(m.Seed), MaxSeedBytes, ErrBadSeed)
+	}
+	if m.Tariff == nil {
+		return nil
+	}
+	return m.Tariff.Validate()
+}
+
+// checkBare refuses edges that this version cannot clear.
+func checkBare(nodes []Node) error {
+	for i := range nodes {
+		n := &nodes[i]
+		field := ""
+		switch {
+		case n.ImportLimit != nil:
+			field = "import_limit_wh"
+		case n.ExportLimit != nil:
+			field = "export_limit_wh"
+		case n.ImportFee != 0:
+			field = "import_fee"
+		case n.ExportFee != 0:
+			field = "export_fee"
+		default:
+			continue
+		}
+		return n.fieldError(field, ErrNotSupported, "limits and fees on edges are not cleared by this version")
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package market
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A tree is a network by index: nodes are numbered as in Network.Nodes. Its
+// slices are reused from one build to the next.
+type tree struct {
+	index    map[string]int32
+	parent   []int32 // -1 at the root
+	first    []int32 // children of i are child[first[i]:first[i+1]]
+	child    []int32
+	next     []int32 // scratch: where in child the next child of i goes
+	topDown  []int32 // every node after its parent
+	lastName string  // the last name looked up, and its node: books come sorted
+	lastNode int32
+}
+
+// build checks the nodes by R1 and fills the tree.
+func (t *tree) build(nodes []Node) error {
+	if len(nodes) == 0 {
+		return fmt.Errorf("network: got no node, want at least a root: %w", ErrBadNetwork)
+	}
+	if t.index == nil {
+		t.index = make(map[string]int32, len(nodes))
+	}
+	clear(t.index)
+	t.lastName, t.lastNode = "", -1
+	for i := range nodes {
+		n := &nodes[i]
+		if err := n.check(); err != nil {
+			return err
+		}
+		if _, twice := t.index[n.ID]; twice {
+			return n.fieldError("id", ErrDuplicateID, "got %q twice", n.ID)
+		}
+		t.index[n.ID] = int32(i) //nolint:gosec // a network of 2^31 nodes does not fit in memory
+	}
+	if err := t.link(nodes); err != nil {
+		return err
+	}
+	return t.order(nodes)
+}
+
+// link resolves the parents and groups the children by parent.
+func (t *tree) link(nodes []Node) error {
+	t.parent = slices.Grow(t.parent[:0], len(nodes))
+	t.first = append(t.first[:0], make([]int32, len(nodes)+1)...)
+	root := -1
+	for i := range nodes {
+		n := &nodes[i]
+		if n.Parent == "" {
+			if root >= 0 {
+				return n.fieldError("parent", ErrBadNetwork, "got none, want one as only %q is the root", nodes[root].ID)
+			}
+			root = i
+			t.parent = append(t.parent, -1)
+			continue
+		}
+		p, ok := t.index[n.Parent]
+		if !ok {
+			return n.fieldError("parent", ErrUnknownNode, "got %q, want the id of a node", n.Parent)
+		}
+		t.parent = append(t.parent, p)
+		t.first[p+1]++
+	}
+	if root < 0 {
+		return fmt.Errorf("network: every node has a parent, want one root without: %w", ErrBadNetwork)
+	}
+	for i := range nodes {
+		t.first[i+1] += t.first[i]
+	}
+	t.topDown = append(t.topDown[:0], int32(root)) //nolint:gosec // see build
+	return nil
+}
+
+// order lists the nodes from the root down, or finds those that do not hang on it.
+func (t *tree) order(nodes []Node) error {
+	t.child = append(t.child[:0], make([]int32, len(nodes)-1)...)
+	t.next = append(t.next[:0], t.first...)
+	for i, p := range t.parent {
+		if p >= 0 {
+			t.child[t.next[p]] = int32(i) //nolint:gosec // see build
+			t.next[p]++
+		}
+	}
+	for at := 0; at < len(t.topDown); at++ {
+		t.topDown = append(t.topDown, t.children(t.topDown[at])...)
+	}
+	if len(t.topDown) == len(nodes) {
+		return nil
+	}
+	reached := make([]bool, len(nodes))
+	for _, i := range t.topDown {
+		reached[i] = true
+	}
+	lost := &nodes[slices.Index(reached, false)]
+	return lost.fieldError("parent", ErrBadNetwork, "got %q, which leads into a cycle, want a way to the root", lost.Parent)
+}
+
+func (t *tree) children(i int32) []int32 { return t.child[t.first[i]:t.first[i+1]] }
+
+func (t *tree) root() int32 { return t.topDown[0] }
+
+// node returns the number of a node, or -1.
+func (t *tree) node(name string) int32 {
+	if t.lastNode >= 0 && t.lastName == name {
+		return t.lastNode
+	}
+	i, ok := t.index[name]
+	if !ok {
+		return -1
+	}
+	t.lastName, t.lastNode = name, i
+	return i
+}

@@ -84,13 +84,13 @@ func SettleHousehold(k Interval, p Position, t Terms) ([]Transfer, error) {
 	home := HouseholdAccount(p.Household)
 	off := p.Imbalance()
 	transfers, err := settleLines(k, []line{
-		{TransferBuy, home, AccountMarket, p.Price, p.Bought},
-		{TransferSell, AccountMarket, home, p.Price, p.Sold},
-		{TransferImbalanceImport, home, supplier, retail, off.Import},
-		{TransferImbalanceSurplus, supplier, home, feedIn, off.Surplus},
-		{TransferImbalanceExport, supplier, home, feedIn, off.Export},
-		{TransferImbalanceShortfall, home, supplier, retail, off.Shortfall},
-		{TransferCommunityFee, home, AccountCooperative, t.CommunityFee, p.Bought},
+		{KindBuy, home, AccountMarket, p.Price, p.Bought},
+		{KindSell, AccountMarket, home, p.Price, p.Sold},
+		{KindImbalanceImport, home, supplier, retail, off.Import},
+		{KindImbalanceSurplus, supplier, home, feedIn, off.Surplus},
+		{KindImbalanceExport, supplier, home, feedIn, off.Export},
+		{KindImbalanceShortfall, home, supplier, retail, off.Shortfall},
+		{KindCommunityFee, home, AccountCooperative, t.CommunityFee, p.Bought},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("settling household %v: %w", p.Household, err)
@@ -186,8 +186,8 @@ func SettleMarket(k Interval, gridImport, gridExport WattHours, t Terms, pool Po
 		return nil, fmt.Errorf("settling the market: %w", err)
 	}
 	transfers, err := settleLines(k, []line{
-		{TransferGridImport, AccountMarket, AccountSupplier, t.Retail, gridImport},
-		{TransferGridExport, AccountSupplier, AccountMarket, t.FeedIn, gridExport},
+		{KindGridImport, AccountMarket, AccountSupplier, t.Retail, gridImport},
+		{KindGridExport, AccountSupplier, AccountMarket, t.FeedIn, gridExport},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("settling the market: %w", err)
@@ -206,7 +206,7 @@ func SettleMarket(k Interval, gridImport, gridExport WattHours, t Terms, pool Po
 	if left == 0 {
 		return transfers, nil
 	}
-	rounding, err := newTransfer(k, TransferRounding, AccountMarket, AccountRounding, left)
+	rounding, err := newTransfer(k, KindRounding, AccountMarket, AccountRounding, left)
 	if err != nil {
 		return nil, fmt.Errorf("settling the market: %w", err)
 	}

@@ -49,31 +49,31 @@ type TransferKind uint8
 
 // The kinds of R7.
 const (
-	TransferBuy                TransferKind = 1  // energy bought in the market
-	TransferSell               TransferKind = 2  // energy sold in the market
-	TransferImbalanceImport    TransferKind = 3  // imported beyond what was bought: from the supplier, at retail
-	TransferImbalanceSurplus   TransferKind = 4  // bought but not used: back to the supplier, at feed-in
-	TransferImbalanceExport    TransferKind = 5  // fed in beyond what was sold: to the supplier, at feed-in
-	TransferImbalanceShortfall TransferKind = 6  // sold but not delivered: from the supplier, at retail
-	TransferGridImport         TransferKind = 7  // what the market took from the grid
-	TransferGridExport         TransferKind = 8  // what the market gave to the grid
-	TransferCommunityFee       TransferKind = 9  // per kWh bought in the market
-	TransferRounding           TransferKind = 10 // what brings the market account to zero
-	TransferCorrection         TransferKind = 11 // the difference that a corrected report makes
+	KindBuy                TransferKind = 1  // energy bought in the market
+	KindSell               TransferKind = 2  // energy sold in the market
+	KindImbalanceImport    TransferKind = 3  // imported beyond what was bought: from the supplier, at retail
+	KindImbalanceSurplus   TransferKind = 4  // bought but not used: back to the supplier, at feed-in
+	KindImbalanceExport    TransferKind = 5  // fed in beyond what was sold: to the supplier, at feed-in
+	KindImbalanceShortfall TransferKind = 6  // sold but not delivered: from the supplier, at retail
+	KindGridImport         TransferKind = 7  // what the market took from the grid
+	KindGridExport         TransferKind = 8  // what the market gave to the grid
+	KindCommunityFee       TransferKind = 9  // per kWh bought in the market
+	KindRounding           TransferKind = 10 // what brings the market account to zero
+	KindCorrection         TransferKind = 11 // the difference that a corrected report makes
 )
 
 var transferKindNames = [...]string{
-	TransferBuy:                "buy",
-	TransferSell:               "sell",
-	TransferImbalanceImport:    "imbalance-import",
-	TransferImbalanceSurplus:   "imbalance-surplus",
-	TransferImbalanceExport:    "imbalance-export",
-	TransferImbalanceShortfall: "imbalance-shortfall",
-	TransferGridImport:         "grid-import",
-	TransferGridExport:         "grid-export",
-	TransferCommunityFee:       "community-fee",
-	TransferRounding:           "rounding",
-	TransferCorrection:         "correction",
+	KindBuy:                "buy",
+	KindSell:               "sell",
+	KindImbalanceImport:    "imbalance-import",
+	KindImbalanceSurplus:   "imbalance-surplus",
+	KindImbalanceExport:    "imbalance-export",
+	KindImbalanceShortfall: "imbalance-shortfall",
+	KindGridImport:         "grid-import",
+	KindGridExport:         "grid-export",
+	KindCommunityFee:       "community-fee",
+	KindRounding:           "rounding",
+	KindCorrection:         "correction",
 }
 
 // ErrBadTransferKind is returned for a kind, or a name of one, that there is not.
@@ -174,7 +174,7 @@ func Correct(k Interval, booked, due []Transfer) ([]Transfer, error) {
 		if amount == 0 {
 			continue
 		}
-		t, err := newTransfer(k, TransferCorrection, p.first, p.second, amount)
+		t, err := newTransfer(k, KindCorrection, p.first, p.second, amount)
 		if err != nil {
 			return nil, fmt.Errorf("correcting: %w", err)
 		}

@@ -1,0 +1,37 @@
+// Package ledger is the replicated state machine of a community: who belongs to
+// it, what they ordered, what they metered, what they owe. It is pure: no I/O, no
+// clock, no logger, no float, no map iteration that reaches an output. The same
+// blocks give the same state, byte for byte, on every machine.
+//
+//	delta, receipts, err := ledger.Apply(state, block) // state is not touched
+//	...the caller makes delta durable...
+//	state.Absorb(delta)
+//
+// # Invariants
+//
+//	L1  The sum over all accounts is zero after every block.
+//	L2  A transaction is applied whole or refused whole; a refusal carries a stable Code.
+//	L3  A refused transaction changes nothing, not even a sequence number.
+//	L4  A Household's Settlement for an Interval exists at most once per version;
+//	    a correction is a new version with new Transfers, never an edit.
+//	L5  The AppHash depends on the state alone, not on heights or times, so that
+//	    an empty block changes nothing.
+//	L6  What is encoded is canonical: decoding and encoding again gives the same
+//	    bytes, and anything else is refused.
+//
+// # Bytes
+//
+// Canonical CBOR (RFC 8949 section 4.2.1) of arrays. What is signed is the domain tag
+// of the kind, the chain id and the body (see Tx), with Ed25519. The chain id in
+// the signed bytes keeps a transaction of one community worthless in another.
+//
+// # Time
+//
+// The ledger has no clock. It knows that the gate of an Interval has closed because
+// a tick says so (see NewTick); deadlines are counted from the newest tick.
+//
+// # Errors
+//
+// A *Refusal is the sender's fault. Any other error from Apply is a broken
+// invariant: the caller must stop, because going on would spread it.
+package ledger

@@ -1,0 +1,170 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+// report writes a metered energy into its entry; if the Interval has been settled
+// with a substitute, it corrects that at once.
+func (d *draft) report(k market.Interval, id market.HouseholdID, imported, exported market.WattHours, q Quality) error {
+	r := d.editInterval(k)
+	i, ok := r.find(id)
+	if !ok {
+		return fmt.Errorf("reporting interval %d: household %s has no entry", k, id)
+	}
+	e := &r.Entries[i]
+	old := *e
+	e.Import, e.Export, e.Quality = imported, exported, q
+	if r.State != IntervalSettled {
+		return nil
+	}
+	if err := d.correct(k, old, e); err != nil {
+		return fmt.Errorf("correcting interval %d: %w", k, err)
+	}
+	if !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Quality == QualitySubstitute }) {
+		d.dropInterval(k)
+	}
+	return nil
+}
+
+// settleComplete settles every Interval for which the last report has come in
+// this block.
+func (d *draft) settleComplete() error {
+	for _, k := range d.openIntervals(d.next()) {
+		if _, touched := d.intervals[k]; !touched {
+			continue
+		}
+		r, _ := d.interval(k)
+		complete := !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Quality == QualityMissing })
+		if r.State == IntervalCleared && complete {
+			if err := d.settle(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle pays for an Interval by R7. What is missing is substituted by R8; then
+// the record stays until the last substitute is corrected or the window closes.
+func (d *draft) settle(k market.Interval) error {
+	r := d.editInterval(k)
+	var pool market.Pool
+	substitutes := 0
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		if e.Quality == QualityMissing {
+			e.Import, e.Export, e.Quality = e.Bought, e.Sold, QualitySubstitute
+			substitutes++
+		}
+		ts, err := market.SettleHousehold(k, e.position(), d.terms())
+		if err != nil {
+			return fmt.Errorf("settling interval %d, household %s: %w", k, e.Household, err)
+		}
+		if err := d.record(k, e, ts); err != nil {
+			return err
+		}
+		if err := pool.Add(e.position()); err != nil {
+			return fmt.Errorf("settling interval %d: %w", k, err)
+		}
+	}
+	ts, err := market.SettleMarket(k, r.GridImport, r.GridExport, d.terms(), pool)
+	if err != nil {
+		return fmt.Errorf("settling interval %d: %w", k, err)
+	}
+	if err := d.recordResult(k, r, ts); err != nil {
+		return err
+	}
+	if substitutes == 0 {
+		d.dropInterval(k)
+	} else {
+		r.State = IntervalSettled
+	}
+	return nil
+}
+
+// correct books the difference between what an entry was settled on and what it
+// is now, as new Transfers (R5).
+func (d *draft) correct(k market.Interval, old Entry, e *Entry) error {
+	before, err := market.SettleHousehold(k, old.position(), d.terms())
+	if err != nil {
+		return err
+	}
+	after, err := market.SettleHousehold(k, e.position(), d.terms())
+	if err != nil {
+		return err
+	}
+	corrections, err := market.Correct(k, before, after)
+	if err != nil {
+		return err
+	}
+	return d.record(k, e, corrections)
+}
+
+func (e *Entry) position() market.Position {
+	return market.Position{
+		Household: e.Household, Bought: e.Bought, Sold: e.Sold, Price: e.Price,
+		MeteredImport: e.Import, MeteredExport: e.Export,
+	}
+}
+
+// terms are the prices of imbalance: the tariff's, or islanded the node's own.
+func (d *draft) terms() market.Terms {
+	fee := d.rules().CommunityFee
+	if t := d.rules().GridTariff(); t != nil {
+		return market.Terms{Retail: t.Retail(), FeedIn: t.FeedIn(), CommunityFee: fee}
+	}
+	return market.Terms{Islanded: true, CommunityFee: fee}
+}
+
+// record books a household's Transfers and chains the Settlement to its record.
+func (d *draft) record(k market.Interval, e *Entry, ts []market.Transfer) error {
+	if err := d.book(ts); err != nil {
+		return fmt.Errorf("settling interval %d, household %s: %w", k, e.Household, err)
+	}
+	e.Version++
+	s := &Settlement{
+		Interval: k, Household: e.Household, Version: e.Version,
+		Bought: e.Bought, Sold: e.Sold, Price: e.Price,
+		Import: e.Import, Export: e.Export, Quality: e.Quality,
+		Moves: movesOf(ts, market.HouseholdAccount(e.Household)),
+	}
+	h, err := d.editHousehold(e.Household)
+	if err != nil {
+		return err
+	}
+	h.Settled++
+	h.Chain = chainHash(h.Chain, encode(s))
+	d.history = append(d.history, Event{Settlement: s})
+	return nil
+}
+
+func (d *draft) recordResult(k market.Interval, r *IntervalRecord, ts []market.Transfer) error {
+	if err := d.book(ts); err != nil {
+		return fmt.Errorf("settling interval %d: %w", k, err)
+	}
+	result := &MarketResult{
+		Interval: k, Price: r.Price, GridImport: r.GridImport, GridExport: r.GridExport,
+		Welfare: r.Welfare, Households: uint64(len(r.Entries)), Moves: movesOf(ts, ""),
+	}
+	c := d.editClock()
+	c.Chain = chainHash(c.Chain, encode(result))
+	d.history = append(d.history, Event{Result: result})
+	return nil
+}
+
+// householdIDs returns all members of the draft, sorted.
+func (d *draft) householdIDs() []market.HouseholdID {
+	ids := d.base.Households()
+	for id := range d.households {
+		if _, ok := d.base.households[id]; !ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b market.HouseholdID) int { return cmp.Compare(string(a[:]), string(b[:])) })
+	return ids
+}

@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"crypto/ed25519"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+// RootNode is the node of the outside grid, where all households of this version hang.
+const RootNode = "root"
+
+// Approval is an officer's signature on an admission.
+type Approval struct {
+	_         struct{} `cbor:",toarray"`
+	Officer   uint64   // index in the genesis
+	Signature []byte   // over Admission bytes
+}
+
+// RegisterHousehold admits a member. It is signed with the household's own cold key,
+// whose hash is the HouseholdID, and approved by officers of the cooperative.
+type RegisterHousehold struct {
+	_         struct{} `cbor:",toarray"`
+	Key       Key
+	Device    Key
+	Network   Key
+	Node      string
+	Approvals []Approval
+}
+
+// admission is what officers approve.
+type admission struct {
+	_       struct{} `cbor:",toarray"`
+	Key     Key
+	Device  Key
+	Network Key
+	Node    string
+}
+
+// AdmissionBytes is what an officer signs to admit a household.
+func (r *RegisterHousehold) AdmissionBytes(chainID string) []byte {
+	return append(domain("admission", chainID), encode(admission{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node})...)
+}
+
+// Sign makes the transaction, with the household's cold key.
+func (r *RegisterHousehold) Sign(chainID string, household ed25519.PrivateKey) []byte {
+	return sign(KindHousehold, chainID, market.HouseholdIDOf(r.Key.Public()), r, household)
+}
+
+func (r *RegisterHousehold) shape() *Refusal {
+	if r.Node != RootNode {
+		return refuse(CodeUnknownNode, "node", "got %q, want %q (the only node of this version)", r.Node, RootNode)
+	}
+	if r.Device == r.Key || r.Network == r.Key || r.Network == r.Device {
+		return refuse(CodeBadKey, "device", "household, device and network key must differ: one key, one purpose")
+	}
+	return checkApprovalShape(r.Approvals)
+}
+
+func (r *RegisterHousehold) check(d *draft, tx *Tx) *Refusal {
+	if tx.env.Household != market.HouseholdIDOf(r.Key.Public()) {
+		return refuse(CodeBadKey, "key", "its hash is not the household %s", tx.env.Household)
+	}
+	if _, ok := d.household(tx.env.Household); ok {
+		return refuse(CodeAlreadyRegistered, "household", "%s", tx.env.Household)
+	}
+	return nil
+}
+
+func (r *RegisterHousehold) signer(*draft, *Tx) (Key, *Refusal) { return r.Key, nil }
+
+func (r *RegisterHousehold) verify(d *draft, _ *Tx) *Refusal {
+	return d.verifyApprovals(r.Approvals, r.AdmissionBytes(d.base.chainID))
+}
+
+func (r *RegisterHousehold) apply(d *draft, tx *Tx) error {
+	h := &Household{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node}
+	if t := d.rules().GridTariff(); t != nil {
+		p := market.NoRegret(*t)
+		h.MinSell, h.MaxBuy = p.MinSell, p.MaxBuy
+	} else {
+		h.MinSell, h.MaxBuy = d.rules().PriceMin, d.rules().PriceMax
+	}
+	d.households[tx.env.Household] = h
+	return nil
+}
+
+func checkApprovalShape(as []Approval) *Refusal {
+	if len(as) > maxOfficers {
+		return refuse(CodeOversized, "approvals", "got %d, want at most %d", len(as), maxOfficers)
+	}
+	for i, a := range as {
+		if len(a.Signature) != ed25519.SignatureSize {
+			return refuse(CodeNotApproved, "approvals", "signature %d has %d bytes, want %d", i, len(a.Signature), ed25519.SignatureSize)
+		}
+		if i > 0 && as[i-1].Officer >= a.Officer {
+			return refuse(CodeNotApproved, "approvals", "officers must rise, each once")
+		}
+	}
+	return nil
+}
+
+// verifyApprovals wants as many right signatures of different officers as the rules say.
+func (d *draft) verifyApprovals(as []Approval, msg []byte) *Refusal {
+	need := d.rules().ApprovalsNeeded
+	if len(as) < need {
+		return refuse(CodeNotApproved, "approvals", "got %d, want %d officers of the cooperative", len(as), need)
+	}
+	officers := d.base.genesis.Officers
+	for _, a := range as {
+		if a.Officer >= uint64(len(officers)) {
+			return refuse(CodeNotApproved, "approvals", "officer %d, want 0 to %d", a.Officer, len(officers)-1)
+		}
+		if !ed25519.Verify(officers[a.Officer].Public(), msg, a.Signature) {
+			return refuse(CodeNotApproved, "approvals", "the signature of officer %d does not match", a.Officer)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package ledger
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"time"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+// maxReportSpan bounds the Intervals of one report: a month of quarter hours.
+const maxReportSpan = 31 * 96
+
+// Reading is a meter's signed counter reading as a report quotes it. Its signed
+// bytes are those of the meter room: changing them here breaks every signature.
+type Reading struct {
+	_         struct{} `cbor:",toarray"`
+	Meter     MeterID
+	Seq       uint64
+	Epoch     uint32
+	AtMs      int64 // Unix milliseconds, community time
+	ImportWh  *uint64
+	ExportWh  *uint64
+	Quality   uint64 // 0 is good; a boundary is proven by nothing less
+	Prev      [32]byte
+	Signature []byte
+}
+
+// readingContent is a Reading without its signature.
+type readingContent struct {
+	_        struct{} `cbor:",toarray"`
+	Meter    MeterID
+	Seq      uint64
+	Epoch    uint32
+	AtMs     int64
+	ImportWh *uint64
+	ExportWh *uint64
+	Quality  uint64
+	Prev     [32]byte
+}
+
+// SignedBytes is what the meter's key signed.
+func (r *Reading) SignedBytes() []byte {
+	return append([]byte("commonwatt/reading/1"), encode(readingContent{
+		Meter: r.Meter, Seq: r.Seq, Epoch: r.Epoch, AtMs: r.AtMs,
+		ImportWh: r.ImportWh, ExportWh: r.ExportWh, Quality: r.Quality, Prev: r.Prev,
+	})...)
+}
+
+// Hash names the reading: SHA-256 of the signed bytes and the signature.
+func (r *Reading) Hash() [32]byte {
+	return sha256.Sum256(append(r.SignedBytes(), r.Signature...))
+}
+
+// ReportMeter reports what a household's meter counted in Count Intervals from From
+// on, by the two readings that prove it: Start at the beginning of the first,
+// End at the end of the last. With Count 1 the energy is their difference. A
+// longer span is a gap in the readings: its energy is shared out evenly, so that
+// the sum stays exact, and marked estimated.
+type ReportMeter struct {
+	_     struct{} `cbor:",toarray"`
+	From  market.Interval
+	Count uint32
+	Start Reading
+	End   Reading
+}
+
+// Sign makes the transaction, with the household's device key.
+func (r *ReportMeter) Sign(chainID string, h market.HouseholdID, device ed25519.PrivateKey) []byte {
+	return sign(KindReport, chainID, h, r, device)
+}
+
+func (r *ReportMeter) last() market.Interval { return r.From + market.Interval(r.Count) - 1 }
+
+func (r *ReportMeter) quality() Quality {
+	if r.Count == 1 {
+		return QualityGood
+	}
+	return QualityEstimated
+}
+
+// Share is the energy of Interval i of n (from 0) when delta Wh are shared evenly:
+// floors of the running sum, so that the shares add up to delta exactly.
+func Share(delta market.WattHours, i, n int64) market.WattHours {
+	// delta < 2^63 and n < 2^12, so quotient and rest apart do not overflow.
+	upTo := func(j int64) int64 {
+		d := int64(delta)
+		return d/n*j + d%n*j/n
+	}
+	return market.WattHours(upTo(i+1) - upTo(i))
+}
+
+func (r *ReportMeter) shape() *Refusal {
+	if r.Count < 1 || r.Count > maxReportSpan {
+		return refuse(CodeMalformed, "count", "got %d, want 1 to %d", r.Count, maxReportSpan)
+	}
+	if r.From < 0 || r.From > market.MaxInterval {
+		return refuse(CodeMalformed, "from", "got %d", r.From)
+	}
+	for _, x := range []struct {
+		name    string
+		reading *Reading
+	}{{"start", &r.Start}, {"end", &r.End}} {
+		switch {
+		case x.reading.ImportWh == nil || x.reading.ExportWh == nil:
+			return refuse(CodeBadReading, x.name, "a settlement meter must know both its import and its export counter")
+		case x.reading.Quality != 0:
+			return refuse(CodeBadReading, x.name, "quality %#x, want 0 (good)", x.reading.Quality)
+		case len(x.reading.Signature) != ed25519.SignatureSize:
+			return refuse(CodeBadReading, x.name, "signature has %d bytes, want %d", len(x.reading.Signature), ed25519.SignatureSize)
+		}
+	}
+	return r.shapePair()
+}
+
+func (r *ReportMeter) shapePair() *Refusal {
+	switch {
+	case r.Start.Meter != r.End.Meter:
+		return refuse(CodeBadReading, "end", "is of meter %s, the start of %s", r.End.Meter, r.Start.Meter)
+	case r.Start.Epoch != r.End.Epoch:
+		return refuse(CodeBadReading, "end", "epoch %d, the start has %d: no energy across a replaced counter", r.End.Epoch, r.Start.Epoch)
+	case r.End.Seq <= r.Start.Seq:
+		return refuse(CodeBadReading, "end", "sequence %d is not after %d", r.End.Seq, r.Start.Seq)
+	case *r.End.ImportWh < *r.Start.ImportWh:
+		return refuse(CodeBadReading, "end", "the import counter falls from %d to %d", *r.Start.ImportWh, *r.End.ImportWh)
+	case *r.End.ExportWh < *r.Start.ExportWh:
+		return refuse(CodeBadReading, "end", "the export counter falls from %d to %d", *r.Start.ExportWh, *r.End.ExportWh)
+	}
+	return nil
+}
+
+// energy returns what the counters counted; check has bounded it.
+func (r *ReportMeter) energy() (imported, exported market.WattHours) {
+	return market.WattHours(*r.End.ImportWh - *r.Start.ImportWh), market.WattHours(*r.End.ExportWh - *r.Start.ExportWh) //nolint:gosec // bounded by check
+}
+
+func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
+	h, refusal := d.member(tx)
+	if refusal != nil {
+		return refusal
+	}
+	if !h.HasMeter || h.Meter != r.Start.Meter {
+		return refuse(CodeUnknownMeter, "meter", "%s is not the meter of household %s", r.Start.Meter, tx.env.Household)
+	}
+	m, ok := d.meter(h.Meter)
+	if !ok {
+		return refuse(CodeUnknownMeter, "meter", "%s is not registered", h.Meter)
+	}
+	if r.From < m.From {
+		return refuse(CodeBadReading, "from", "got %d, the meter reports from %d on", r.From, m.From)
+	}
+	if r.last() >= d.next() {
+		return refuse(CodeNotCleared, "from", "interval %d is not cleared yet, the next gate is that of %d", r.last(), d.next())
+	}
+	if refusal := r.checkReadings(d, m); refusal != nil {
+		return refusal
+	}
+	for k := r.From; k <= r.last(); k++ {
+		if refusal := d.reportable(k, tx.env.Household); refusal != nil {
+			return refusal
+		}
+	}
+	return nil
+}
+
+func (r *ReportMeter) checkReadings(d *draft, m *Meter) *Refusal {
+	most := uint64(d.rules().MaxWattHours) * uint64(r.Count) //nolint:gosec // rules are positive, below 2^52 together
+	if got := *r.End.ImportWh - *r.Start.ImportWh; got > most {
+		return refuse(CodeBadQuantity, "import", "got %d Wh in %d intervals, want at most %d", got, r.Count, most)
+	}
+	if got := *r.End.ExportWh - *r.Start.ExportWh; got > most {
+		return refuse(CodeBadQuantity, "export", "got %d Wh in %d intervals, want at most %d", got, r.Count, most)
+	}
+	if refusal := d.atBoundary("start", r.Start.AtMs, d.calendar().Start(r.From)); refusal != nil {
+		return refusal
+	}
+	if refusal := d.atBoundary("end", r.End.AtMs, d.calendar().End(r.last())); refusal != nil {
+		return refusal
+	}
+	if r.From == m.Last+1 && m.LastEnd != ([32]byte{}) && r.Start.Hash() != m.LastEnd {
+		return refuse(CodeBadReading, "start", "is not the reading that ended interval %d", m.Last)
+	}
+	return nil
+}
+
+// atBoundary wants a reading at the boundary or at most the tolerance after it.
+func (d *draft) atBoundary(field string, atMs int64, boundary time.Time) *Refusal {
+	late := atMs - boundary.UnixMilli()
+	if tolerance := d.rules().ReadingToleranceS * 1000; late < 0 || late > tolerance {
+		return refuse(CodeBadReading, field, "%d ms after the boundary %s, want 0 to %d", late, boundary.UTC().Format(time.RFC3339), tolerance)
+	}
+	return nil
+}
+
+// reportable says whether a report for the Interval is still wanted.
+func (d *draft) reportable(k market.Interval, id market.HouseholdID) *Refusal {
+	r, ok := d.interval(k)
+	if ok {
+		if e, found := r.Entry(id); found && (e.Quality == QualityMissing || e.Quality == QualitySubstitute) {
+			return nil
+		}
+		return refuse(CodeAlreadyReported, "interval", "%d", k)
+	}
+	if d.ended(k, d.rules().CorrectionWindowS) {
+		return refuse(CodeWindowClosed, "interval", "%d: corrections were possible for %d s after its end", k, d.rules().CorrectionWindowS)
+	}
+	return refuse(CodeAlreadyReported, "interval", "%d is settled", k)
+}
+
+func (r *ReportMeter) signer(d *draft, tx *Tx) (Key, *Refusal) { return d.deviceOf(tx) }
+
+func (r *ReportMeter) verify(d *draft, _ *Tx) *Refusal {
+	m, ok := d.meter(r.Start.Meter)
+	if !ok {
+		return refuse(CodeUnknownMeter, "meter", "%s is not registered", r.Start.Meter)
+	}
+	for _, x := range []struct {
+		name    string
+		reading *Reading
+	}{{"start", &r.Start}, {"end", &r.End}} {
+		if !ed25519.Verify(m.Key.Public(), x.reading.SignedBytes(), x.reading.Signature) {
+			return refuse(CodeBadSignature, x.name, "the reading is not signed by meter %s", r.Start.Meter)
+		}
+	}
+	return nil
+}
+
+func (r *ReportMeter) apply(d *draft, tx *Tx) error {
+	imported, exported := r.energy()
+	for i := range int64(r.Count) {
+		k := r.From + market.Interval(i)
+		err := d.report(k, tx.env.Household,
+			Share(imported, i, int64(r.Count)), Share(exported, i, int64(r.Count)), r.quality())
+		if err != nil {
+			return err
+		}
+	}
+	m, err := d.editMeter(r.Start.Meter)
+	if err != nil {
+		return err
+	}
+	if r.last() > m.Last {
+		m.Last, m.LastEnd = r.last(), r.End.Hash()
+	}
+	return nil
+}

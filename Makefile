@@ -7,8 +7,11 @@ BENCH    ?= .
 COUNT    ?= 1
 ARGS     ?=
 
-# The version is stamped by hand: -buildvcs fails in a checkout that another user owns.
-BUILDFLAGS := -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# The version is stamped by hand: -buildvcs fails in a checkout that another user owns, also where a test builds a
+# program.
+export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -buildvcs=false)
+
+BUILDFLAGS := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # The tests start real programs, which the test cache cannot see. -shuffle finds tests that lean on each other, and
 # turns that cache off.
 TESTFLAGS  := -shuffle=on -timeout=10m

@@ -1,0 +1,138 @@
+package p2p
+
+import (
+	"context"
+	"crypto/ed25519"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// gate lets only members in (invariant P1). It implements libp2p's ConnectionGater.
+type gate struct {
+	member   func(ed25519.PublicKey) bool
+	capacity int
+	count    *counters
+	network  atomic.Value // networkBox, set before the first connection
+}
+
+// networkBox gives atomic.Value one concrete type to hold.
+type networkBox struct{ network.Network }
+
+// allows asks the caller. Identities that do not contain an Ed25519 key are nobody's.
+func (g *gate) allows(id peer.ID) bool {
+	pub, err := id.ExtractPublicKey()
+	if err != nil {
+		return false
+	}
+	raw, err := pub.Raw()
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return false
+	}
+	return g.member(raw)
+}
+
+// InterceptPeerDial is asked before a peer is dialled.
+func (g *gate) InterceptPeerDial(id peer.ID) bool { return g.admit(id) }
+
+// InterceptAddrDial lets every address of a member pass.
+func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+
+// InterceptAccept lets every address try: identities are what counts, and the resource
+// manager bounds how many handshakes run at once.
+func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured is asked as soon as the peer has proved its identity.
+func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, _ network.ConnMultiaddrs) bool {
+	if !g.admit(id) {
+		return false
+	}
+	box, ok := g.network.Load().(networkBox)
+	if !ok || dir != network.DirInbound || box.Connectedness(id) == network.Connected {
+		return true
+	}
+	if len(box.Peers()) >= g.capacity {
+		g.count.full.Add(1)
+		return false
+	}
+	return true
+}
+
+// InterceptUpgraded is asked when the connection is complete, a round trip later.
+func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
+	return g.admit(c.RemotePeer()), 0
+}
+
+func (g *gate) admit(id peer.ID) bool {
+	if g.allows(id) {
+		return true
+	}
+	g.count.gated.Add(1)
+	return false
+}
+
+// Recheck asks the gate about every connected peer again and disconnects those that are
+// not members any more. Call it when the membership has changed.
+func (h *Host) Recheck() {
+	for _, id := range h.host.Network().Peers() {
+		if !h.gate.allows(id) {
+			h.expel(id)
+		}
+	}
+}
+
+func (h *Host) expel(id peer.ID) {
+	if err := h.host.Network().ClosePeer(id); err != nil {
+		h.log.Debug("closing connections of former member", "peer", id.String(), "err", err)
+	}
+	h.count.expelled.Add(1)
+	h.log.Info("peer is not a member, disconnected", "peer", id.String())
+}
+
+// patrol rechecks now and then, in case nobody calls Recheck, and forgets peers that are
+// long gone.
+func (h *Host) patrol(ctx context.Context) {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			h.Recheck()
+			h.table.sweep(now)
+		}
+	}
+}
+
+// notifiee keeps the table of peers and the dialer informed of connections.
+func (h *Host) notifiee() network.Notifiee {
+	return &network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			id := c.RemotePeer()
+			// Membership may have changed between the gate and now, when Recheck did not
+			// see this connection yet.
+			if !h.gate.allows(id) {
+				h.spawn(func(context.Context) { h.expel(id) })
+				return
+			}
+			h.table.setConnected(id, true)
+			h.log.Info("peer connected", "peer", id.String(), "addr", c.RemoteMultiaddr().String())
+		},
+		DisconnectedF: func(n network.Network, c network.Conn) {
+			id := c.RemotePeer()
+			if n.Connectedness(id) == network.Connected {
+				return
+			}
+			if h.table.lookup(id) != nil {
+				h.table.setConnected(id, false)
+			}
+			h.dialer.lost(id)
+			h.log.Info("peer disconnected", "peer", id.String())
+		},
+	}
+}

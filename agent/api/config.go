@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -55,4 +57,41 @@ type Config struct {
 	StreamGap    time.Duration // shortest time between two events of a stream; default 500 ms
 	Heartbeat    time.Duration // longest silence of a stream; default 15 s
 	WriteTimeout time.Duration // for one event to a stream; default 5 s
+}
+
+// Defaults of Config.
+const (
+	defaultMaxStreams   = 64
+	defaultStreamGap    = 500 * time.Millisecond
+	defaultHeartbeat    = 15 * time.Second
+	defaultWriteTimeout = 5 * time.Second
+)
+
+// withDefaults returns a copy with every field set, or says what is wrong.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Provider == nil:
+		return c, fmt.Errorf("%w: Provider is nil, it must be set", ErrConfig)
+	case c.Log == nil:
+		return c, fmt.Errorf("%w: Log is nil, it must be set", ErrConfig)
+	case c.Listen == "" && c.Listener == nil:
+		return c, fmt.Errorf("%w: neither Listen nor Listener is set, got nothing to listen on", ErrConfig)
+	case c.Listen != "" && c.Listener != nil:
+		return c, fmt.Errorf("%w: both Listen and Listener are set, expected one of them", ErrConfig)
+	case c.MaxStreams < 0 || c.StreamGap < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0:
+		return c, fmt.Errorf("%w: a limit or a duration is negative, expected 0 (the default) or more", ErrConfig)
+	}
+	hosts := make([]string, len(c.Hosts))
+	for i, h := range c.Hosts {
+		if hosts[i] = normalHost(h); !validHost(hosts[i]) {
+			return c, fmt.Errorf("%w: host %q is not a host name, expected one like house.local, without scheme, port or path", ErrConfig, h)
+		}
+	}
+	c.Hosts = hosts
+	c.Location = cmp.Or(c.Location, time.Local)
+	c.MaxStreams = cmp.Or(c.MaxStreams, defaultMaxStreams)
+	c.StreamGap = cmp.Or(c.StreamGap, defaultStreamGap)
+	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultWriteTimeout)
+	return c, nil
 }

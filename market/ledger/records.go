@@ -215,6 +215,7 @@ type MarketResult struct {
 	_          struct{} `cbor:",toarray"`
 	Interval   market.Interval
 	Price      market.Price
+	Bought     market.WattHours // by all households, from each other and from the grid
 	GridImport market.WattHours
 	GridExport market.WattHours
 	Welfare    market.Money

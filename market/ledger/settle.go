@@ -76,7 +76,7 @@ func (d *draft) settle(k market.Interval) error {
 	if err != nil {
 		return fmt.Errorf("settling interval %d: %w", k, err)
 	}
-	if err := d.recordResult(k, r, ts); err != nil {
+	if err := d.recordResult(k, r, pool.Bought, ts); err != nil {
 		return err
 	}
 	if substitutes == 0 {
@@ -143,12 +143,12 @@ func (d *draft) record(k market.Interval, e *Entry, ts []market.Transfer) error 
 	return nil
 }
 
-func (d *draft) recordResult(k market.Interval, r *IntervalRecord, ts []market.Transfer) error {
+func (d *draft) recordResult(k market.Interval, r *IntervalRecord, bought market.WattHours, ts []market.Transfer) error {
 	if err := d.book(ts); err != nil {
 		return fmt.Errorf("settling interval %d: %w", k, err)
 	}
 	result := &MarketResult{
-		Interval: k, Price: r.Price, GridImport: r.GridImport, GridExport: r.GridExport,
+		Interval: k, Price: r.Price, Bought: bought, GridImport: r.GridImport, GridExport: r.GridExport,
 		Welfare: r.Welfare, Households: uint64(len(r.Entries)), Moves: movesOf(ts, ""),
 	}
 	c := d.editClock()

@@ -1,0 +1,139 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/commonwatt/commonwatt/meter/def"
+	"github.com/commonwatt/commonwatt/meter/mqtt"
+)
+
+// ErrVector is wrapped by what CheckDefinition finds.
+var ErrVector = errors.New("test vector fails")
+
+// CheckDefinition runs the test vectors of a definition through the code that reads real devices, and returns every
+// difference.
+func CheckDefinition(d Definition) error {
+	var errs []error
+	for _, v := range d.Tests {
+		sample, err := runVector(d, v)
+		if err := compare(sample, err, v.Expect); err != nil {
+			errs = append(errs, fmt.Errorf("definition %s: %q: %w: %w", d.ID, v.Name, ErrVector, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// vectorTime stamps the samples of vectors.
+var vectorTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func runVector(d Definition, v def.Vector) (Sample, error) {
+	if d.Protocol == def.ProtocolMQTT {
+		return runMessages(d, v)
+	}
+	read, err := registerMap(v.Registers)
+	if err != nil {
+		return Sample{}, err
+	}
+	survey, err := d.Survey(context.Background(), read)
+	if err != nil {
+		return Sample{}, err
+	}
+	values, err := d.ReadValues(context.Background(), read, survey)
+	if err != nil {
+		return Sample{}, err
+	}
+	sample := sampleOf(values, vectorTime, d)
+	sample.Identity = survey.Identity
+	return sample, nil
+}
+
+// registerMap makes a device of the registers of a vector; what they do not hold is refused, as devices do.
+func registerMap(registers []def.Registers) (def.ReadRegisters, error) {
+	type key struct {
+		function uint8
+		address  int
+	}
+	held := map[key]uint16{}
+	for _, r := range registers {
+		for i, text := range strings.Fields(r.Words) {
+			w, err := strconv.ParseUint(text, 16, 16)
+			if err != nil {
+				return nil, fmt.Errorf("words: got %q, expected 4 hexadecimal digits", text)
+			}
+			held[key{r.Function, int(r.Address) + i}] = uint16(w)
+		}
+	}
+	return func(_ context.Context, function uint8, address, count uint16) ([]uint16, error) {
+		words := make([]uint16, count)
+		for i := range words {
+			w, ok := held[key{function, int(address) + i}]
+			if !ok {
+				return nil, fmt.Errorf("function %d, register %d: %w", function, int(address)+i, def.ErrRefused)
+			}
+			words[i] = w
+		}
+		return words, nil
+	}, nil
+}
+
+func runMessages(d Definition, v def.Vector) (Sample, error) {
+	topics, err := d.ResolveTopic(v.Device)
+	if err != nil {
+		return Sample{}, err
+	}
+	l := newListener(d, topics)
+	var last Sample
+	heard := false
+	for _, m := range v.Messages {
+		if _, ours := topics.ByTopic[m.Topic]; !ours {
+			return Sample{}, fmt.Errorf("topic %q is not one of the device", m.Topic)
+		}
+		sample, ok, err := l.hear(mqtt.Message{Topic: m.Topic, Payload: []byte(m.Payload), Retained: m.Retained, At: vectorTime})
+		if err != nil {
+			return Sample{}, err
+		}
+		if ok {
+			last, heard = sample, true
+		}
+	}
+	if !heard {
+		return Sample{}, ErrNoMessage
+	}
+	return last, nil
+}
+
+func compare(got Sample, err error, want def.Expectation) error {
+	if want.Error != "" {
+		if err == nil || !strings.Contains(err.Error(), want.Error) {
+			return fmt.Errorf("error: got %v, expected %q", err, want.Error)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	differ := func(field, got, want string) {
+		if got != want {
+			errs = append(errs, fmt.Errorf("%s: got %s, expected %s", field, got, want))
+		}
+	}
+	differ("import_wh", show(got.ImportWh), show(want.ImportWh))
+	differ("export_wh", show(got.ExportWh), show(want.ExportWh))
+	differ("power_w", show(got.PowerW), show(want.PowerW))
+	differ("quality", got.Quality.String(), want.Quality)
+	differ("identity", fmt.Sprintf("%+v", got.Identity), fmt.Sprintf("%+v", want.Identity))
+	return errors.Join(errs...)
+}
+
+func show[T any](v *T) string {
+	if v == nil {
+		return "null"
+	}
+	return fmt.Sprint(*v)
+}

@@ -1,0 +1,225 @@
+package def
+
+import "fmt"
+
+// Protocols of a definition.
+const (
+	ProtocolModbus  = "modbus"
+	ProtocolSunSpec = "sunspec"
+	ProtocolMQTT    = "mqtt"
+)
+
+// Who signs.
+const (
+	SignedByAgent  = "agent"
+	SignedByDevice = "device"
+)
+
+// FormatSigned is the message format of meters that sign in firmware; the other is plain JSON.
+const FormatSigned = "signed-reading"
+
+// Identity is what a device says of itself. An empty string is unknown.
+type Identity struct {
+	Maker    string `yaml:"maker,omitempty" json:"maker,omitempty"`
+	Model    string `yaml:"model,omitempty" json:"model,omitempty"`
+	Serial   string `yaml:"serial,omitempty" json:"serial,omitempty"`
+	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty"`
+}
+
+// Traits say how a counter counts.
+type Traits struct {
+	// ResolutionWh is the smallest step that can be told apart at the present value; at least 1.
+	ResolutionWh uint64
+	// WrapWh is the value at which the counter begins anew; 0 if it is not known to.
+	WrapWh uint64
+}
+
+// Values is what one look at a device yields. Nil is unknown.
+type Values struct {
+	ImportWh, ExportWh         *uint64
+	PowerW                     *int64
+	ImportTraits, ExportTraits Traits
+	// DeviceError: the device reports a fault, or sent something that is no number where one belongs.
+	DeviceError bool
+	// OutOfRange: a number that cannot be, such as a negative counter.
+	OutOfRange bool
+	// Retained: the counters come from a message that a broker had kept.
+	Retained bool
+}
+
+// Definition describes one kind of meter.
+type Definition struct {
+	// ID is the name used in configurations, such as eastron-sdm630.
+	ID string `yaml:"id"`
+	// Version rises with every change that can change a number.
+	Version int `yaml:"version"`
+	// Name is for people.
+	Name string `yaml:"name"`
+	// Facts are the addresses of the documents that the numbers are from.
+	Facts []string `yaml:"facts"`
+	// Notes is what a person who installs this meter should know.
+	Notes    string `yaml:"notes,omitempty"`
+	Protocol string `yaml:"protocol"`
+	// SignedBy is "agent" or "device".
+	SignedBy string `yaml:"signed_by"`
+	// MaxPowerW bounds what a counter can rise by.
+	MaxPowerW int64            `yaml:"max_power_w"`
+	Modbus    *Modbus          `yaml:"modbus,omitempty"`
+	SunSpec   *SunSpec         `yaml:"sunspec,omitempty"`
+	MQTT      *MQTT            `yaml:"mqtt,omitempty"`
+	Identify  IdentityPoints   `yaml:"identify,omitempty"`
+	Points    map[string]Point `yaml:"points,omitempty"`
+	Tests     []Vector         `yaml:"tests"`
+}
+
+// Source is the id and version, as readings name it: "eastron-sdm630@1".
+func (d Definition) Source() string { return fmt.Sprintf("%s@%d", d.ID, d.Version) }
+
+// Names of the points.
+const (
+	PointImport = "import"
+	PointExport = "export"
+	PointPower  = "power"
+)
+
+// Modbus is the part of a definition for plain register maps.
+type Modbus struct {
+	// Unit is used where a configuration names none.
+	Unit uint8 `yaml:"unit"`
+	// Blocks are read with one request each; everything in a block is of one moment.
+	Blocks []Block `yaml:"blocks"`
+}
+
+// Block is a run of registers.
+type Block struct {
+	Name string `yaml:"name"`
+	// Function is 3 (holding registers) or 4 (input registers).
+	Function uint8 `yaml:"function"`
+	// Address is the one on the wire, counted from 0.
+	Address uint16 `yaml:"address"`
+	Count   uint16 `yaml:"count"`
+}
+
+// SunSpec is the part of a definition for devices that describe their own layout.
+type SunSpec struct {
+	Unit uint8 `yaml:"unit"`
+	// Model holds the points.
+	Model uint16 `yaml:"model"`
+}
+
+// MQTT is the part of a definition for devices that publish.
+type MQTT struct {
+	// Format is "json" or "signed-reading".
+	Format   string    `yaml:"format"`
+	Messages []Message `yaml:"messages"`
+	// Faults name lists in which a device reports that it is ill.
+	Faults []Fault `yaml:"faults,omitempty"`
+}
+
+// Message is a kind of message. {device} in a topic stands for one or more levels.
+type Message struct {
+	Name string `yaml:"name"`
+	// Topics: the first is subscribed to when an address names only the device; all are recognised in full.
+	Topics []string `yaml:"topics"`
+}
+
+// Fault is a list of strings in a message; any of Values in it spoils the sample.
+type Fault struct {
+	Message string   `yaml:"message"`
+	Path    []string `yaml:"path"`
+	Values  []string `yaml:"values"`
+}
+
+// Point says where a quantity is and how it is written. Which fields apply depends on the protocol.
+type Point struct {
+	// Unit is Wh or kWh for counters, W or kW for power.
+	Unit string `yaml:"unit,omitempty"`
+	// Positive says which direction is positive, for power: import (default) or export.
+	Positive string `yaml:"positive,omitempty"`
+	// ResolutionWh is the step of the counter, default 1. A float32 that steps coarser at its value overrides it.
+	ResolutionWh uint64 `yaml:"resolution_wh,omitempty"`
+
+	// Modbus: Block and Address, Type, Order, Exponent (the value is raw × 10^Exponent), WrapBits, Invalid (raw values
+	// that mean "not implemented").
+	Block    string   `yaml:"block,omitempty"`
+	Address  uint16   `yaml:"address,omitempty"`
+	Type     string   `yaml:"type,omitempty"`
+	Order    string   `yaml:"order,omitempty"`
+	Exponent int      `yaml:"exponent,omitempty"`
+	WrapBits int      `yaml:"wrap_bits,omitempty"`
+	Invalid  []uint64 `yaml:"invalid,omitempty"`
+
+	// SunSpec: Point is the name in the model.
+	Point string `yaml:"point,omitempty"`
+
+	// MQTT: From are the places to look, best first. The first that is found is kept from then on, so that two
+	// counters are never mixed.
+	From []Place `yaml:"from,omitempty"`
+	// Sum allows an array of numbers, one per phase, and adds them up.
+	Sum bool `yaml:"sum,omitempty"`
+}
+
+// Place is a value in a JSON message.
+type Place struct {
+	Message string   `yaml:"message"`
+	Path    []string `yaml:"path"`
+}
+
+// IdentityPoints say how a device names itself.
+type IdentityPoints struct {
+	Maker    *IdentityPoint `yaml:"maker,omitempty"`
+	Model    *IdentityPoint `yaml:"model,omitempty"`
+	Serial   *IdentityPoint `yaml:"serial,omitempty"`
+	Firmware *IdentityPoint `yaml:"firmware,omitempty"`
+}
+
+// IdentityPoint is one part of an identity: a fixed text, registers, or a place in a message.
+type IdentityPoint struct {
+	Text string `yaml:"text,omitempty"`
+	// Function, Address and Type (uint16, uint32 or string) for Modbus; Count registers of a string.
+	Function uint8  `yaml:"function,omitempty"`
+	Address  uint16 `yaml:"address,omitempty"`
+	Type     string `yaml:"type,omitempty"`
+	Count    uint16 `yaml:"count,omitempty"`
+	// Expect are the values that prove that the device is of this kind; another one is an error.
+	Expect []string `yaml:"expect,omitempty"`
+	// Optional: a device that answers with an exception is of an older kind and has no such register.
+	Optional bool `yaml:"optional,omitempty"`
+	// Device: the {device} part of the topic.
+	Device bool    `yaml:"device,omitempty"`
+	From   []Place `yaml:"from,omitempty"`
+}
+
+// Vector is a captured or calculated answer of a device and what is to be made of it.
+type Vector struct {
+	Name      string      `yaml:"name"`
+	Registers []Registers `yaml:"registers,omitempty"`
+	Device    string      `yaml:"device,omitempty"`
+	Messages  []Published `yaml:"messages,omitempty"`
+	Expect    Expectation `yaml:"expect"`
+}
+
+// Registers is what a device holds from an address on: words in hexadecimal, divided by blanks.
+type Registers struct {
+	Function uint8  `yaml:"function"`
+	Address  uint16 `yaml:"address"`
+	Words    string `yaml:"words"`
+}
+
+// Published is a message as a broker delivers it.
+type Published struct {
+	Topic    string `yaml:"topic"`
+	Retained bool   `yaml:"retained,omitempty"`
+	Payload  string `yaml:"payload"`
+}
+
+// Expectation is the last sample that a vector yields; null is unknown.
+type Expectation struct {
+	ImportWh *uint64  `yaml:"import_wh"`
+	ExportWh *uint64  `yaml:"export_wh"`
+	PowerW   *int64   `yaml:"power_w"`
+	Quality  string   `yaml:"quality"`
+	Identity Identity `yaml:"identity,omitempty"`
+	// Error is part of the text of the error that is expected instead of a sample.
+	Error string `yaml:"error,omitempty"`
+}

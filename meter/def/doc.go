@@ -1,0 +1,12 @@
+// Package def holds the device definitions: one YAML file per kind of meter, with its own test vectors, and the pure
+// code that follows them. No I/O happens here: registers come from a [ReadRegisters] function, messages from the caller.
+//
+// A definition is data, not a program: no expressions, no templates. It says where three points are — import, export,
+// power —, how they are encoded, what "not implemented" looks like, how finely the counters count and where they begin
+// anew, how the device names itself, and who signs. Files are decoded strictly: an unknown key is an error that names
+// file, line and key. A directory may add to or override what is built in, by id.
+//
+// Numbers: counters come out as whole Wh ≥ 0, power as whole W, import positive. Decimal text and scaled integers are
+// converted exactly and a part of a Wh is cut off, as a counter does. A float32 is itself the nearest neighbour of what
+// the device counted, so it is rounded to the nearest Wh. Unknown is nil.
+package def

@@ -1,0 +1,100 @@
+package def
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+//go:embed data/*.yaml
+var builtin embed.FS
+
+// maxFile bounds a definition file.
+const maxFile = 256 << 10
+
+// ErrInvalid is wrapped by every error about the content of a definition.
+var ErrInvalid = errors.New("invalid definition")
+
+// Load returns the definitions that are built in and those of a directory, which override them by id; sorted by id.
+// An empty directory name means built-in ones only.
+func Load(dir string) ([]Definition, error) {
+	byID := map[string]Definition{}
+	if err := loadFS(builtin, "data", byID); err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		own := map[string]Definition{}
+		if err := loadFS(os.DirFS(dir), ".", own); err != nil {
+			return nil, fmt.Errorf("loading definitions of %s: %w", dir, err)
+		}
+		maps.Copy(byID, own)
+	}
+	all := make([]Definition, 0, len(byID))
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		all = append(all, byID[id])
+	}
+	return all, nil
+}
+
+func loadFS(fsys fs.FS, dir string, into map[string]Definition) error {
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return fmt.Errorf("reading definitions: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() || path.Ext(e.Name()) != ".yaml" {
+			continue
+		}
+		d, err := loadFile(fsys, path.Join(dir, e.Name()))
+		if err != nil {
+			return fmt.Errorf("definition %s: %w", e.Name(), err)
+		}
+		if other, twice := into[d.ID]; twice {
+			return fmt.Errorf("definition %s: id: %q is also in another file (version %d): %w", e.Name(), d.ID, other.Version, ErrInvalid)
+		}
+		into[d.ID] = d
+	}
+	return nil
+}
+
+func loadFile(fsys fs.FS, name string) (Definition, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return Definition{}, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Definition{}, err
+	}
+	return Parse(data)
+}
+
+// Parse decodes and checks one definition. Its errors name line and key, or the field and what is allowed.
+func Parse(data []byte) (Definition, error) {
+	if len(data) > maxFile {
+		return Definition{}, fmt.Errorf("got more than %d bytes: %w", maxFile, ErrInvalid)
+	}
+	var d Definition
+	// Aliases could make a small file large, so they are refused; nobody needs them here.
+	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d); err != nil {
+		return Definition{}, fmt.Errorf("%s: %w", strings.TrimSpace(yaml.FormatError(err, false, true)), ErrInvalid)
+	}
+	if d.SignedBy == "" {
+		d.SignedBy = SignedByAgent
+	}
+	if err := d.validate(); err != nil {
+		return Definition{}, err
+	}
+	return d, nil
+}

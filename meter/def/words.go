@@ -1,0 +1,133 @@
+package def
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strings"
+)
+
+// Types of registers and how many they take.
+var wordsOf = map[string]int{
+	"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4,
+}
+
+// Orders of the words of a value. Bytes within a word are always big-endian, as Modbus says.
+const (
+	OrderBig    = "big"    // high word first; the default
+	OrderLittle = "little" // low word first
+)
+
+// Words is the number of registers that the point takes.
+func (p Point) Words() int { return wordsOf[p.Type] }
+
+// raw joins the words of the point to its bit pattern.
+func (p Point) raw(words []uint16) uint64 {
+	var v uint64
+	for i := range words {
+		w := words[i]
+		if p.Order == OrderLittle {
+			w = words[len(words)-1-i]
+		}
+		v = v<<16 | uint64(w)
+	}
+	return v
+}
+
+// shift is the power of ten from the unit of the point to Wh or W.
+func (p Point) shift() int {
+	if strings.HasPrefix(p.Unit, "k") {
+		return p.Exponent + 3
+	}
+	return p.Exponent
+}
+
+// decode returns the exact number in the words; ok is false if it means "not implemented".
+func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
+	raw := p.raw(words)
+	if slices.Contains(p.Invalid, raw) {
+		return decimal{}, false, nil
+	}
+	var v int64
+	switch p.Type {
+	case "float32":
+		d, err = float32Decimal(math.Float32frombits(uint32(raw)))
+		return d, err == nil, err
+	case "int16":
+		v = int64(int16(raw))
+	case "int32":
+		v = int64(int32(raw))
+	case "int64":
+		v = int64(raw)
+	default:
+		return decimal{mantissa: new(big.Int).SetUint64(raw)}, true, nil
+	}
+	m := big.NewInt(v)
+	return decimal{neg: v < 0, mantissa: m.Abs(m)}, true, nil
+}
+
+// traits of the point's counter at the given words.
+func (p Point) traits(words []uint16) Traits {
+	t := Traits{ResolutionWh: max(1, p.ResolutionWh), WrapWh: wrapAt(p.WrapBits, p.shift())}
+	if p.Type == "float32" {
+		t.ResolutionWh = max(t.ResolutionWh, float32StepWh(math.Float32frombits(uint32(p.raw(words))), p.shift()))
+	}
+	return t
+}
+
+// Encode writes a value in Wh or W (import positive) as the device would hold it: what a simulator needs. A value
+// that does not fit wraps as the device's own counter does.
+func (p Point) Encode(value int64) ([]uint16, error) {
+	n := p.Words()
+	if n == 0 {
+		return nil, fmt.Errorf("encoding a point: got type %q, expected one of %s", p.Type, typeNames())
+	}
+	if p.Positive == "export" {
+		value = -value
+	}
+	var raw uint64
+	if p.Type == "float32" {
+		// One rounding only: the quotient of two integers, to the nearest float32.
+		f, _ := new(big.Rat).SetFrac(scaled(value, -p.shift())).Float32()
+		raw = uint64(math.Float32bits(f))
+	} else {
+		num, den := scaled(value, -p.shift())
+		raw = new(big.Int).And(num.Div(num, den), new(big.Int).SetUint64(math.MaxUint64)).Uint64()
+	}
+	words := make([]uint16, n)
+	for i := range words {
+		at := n - 1 - i
+		if p.Order == OrderLittle {
+			at = i
+		}
+		words[at] = uint16(raw >> (16 * i))
+	}
+	return words, nil
+}
+
+// scaled is value × 10^shift as a fraction.
+func scaled(value int64, shift int) (*big.Int, *big.Int) {
+	num, den := big.NewInt(value), big.NewInt(1)
+	if shift >= 0 {
+		return num.Mul(num, pow10(shift)), den
+	}
+	return num, pow10(-shift)
+}
+
+// text reads the characters in registers: up to the first NUL, printable ASCII only, without blanks around.
+func text(words []uint16) string {
+	b := make([]byte, 0, 2*len(words))
+	for _, w := range words {
+		b = binary.BigEndian.AppendUint16(b, w)
+	}
+	s, _, _ := strings.Cut(string(b), "\x00")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s)
+}

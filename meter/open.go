@@ -1,0 +1,175 @@
+package meter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/commonwatt/commonwatt/meter/def"
+	"github.com/commonwatt/commonwatt/meter/modbus"
+	"github.com/commonwatt/commonwatt/meter/mqtt"
+)
+
+// Definition describes one kind of meter; package def has the details.
+type Definition = def.Definition
+
+// Definitions returns the built-in definitions and those of a directory, which override them by id. The directory may
+// be empty.
+func Definitions(dir string) ([]Definition, error) { return def.Load(dir) }
+
+// FindDefinition returns one definition by id. An unknown id is a *ConfigError that lists what there is.
+func FindDefinition(dir, id string) (Definition, error) {
+	all, err := def.Load(dir)
+	if err != nil {
+		return Definition{}, err
+	}
+	ids := make([]string, len(all))
+	for i, d := range all {
+		if d.ID == id {
+			return d, nil
+		}
+		ids[i] = d.ID
+	}
+	return Definition{}, &ConfigError{Field: "definition", Got: id, Want: "one of " + strings.Join(ids, ", ")}
+}
+
+// Config says which meter to open.
+type Config struct {
+	// Definition is the id of a device definition, DefinitionsDir a directory of one's own; may be empty.
+	Definition     string
+	DefinitionsDir string
+	// Address is tcp://HOST:PORT for Modbus, mqtt://HOST:PORT/TOPIC for MQTT, where TOPIC is the device ("kitchen")
+	// or one of its topics in full ("tele/kitchen/SENSOR").
+	Address string
+	// Unit is the Modbus unit; 0 means the one that the definition says, mostly 1.
+	Unit uint8
+	// Timeout bounds one Modbus request, or the wait for a message; 0 means 3 s for Modbus and as long as the
+	// context for MQTT.
+	Timeout time.Duration
+	// Now is the clock of the samples; nil means time.Now.
+	Now func() time.Time
+	// Log receives what happens to connections; nil means nobody.
+	Log *slog.Logger
+	// ClientID, Username and Password are for the broker. A made-up id is used if it is empty.
+	ClientID, Username, Password string
+	// Pool shares one connection among all meters behind one host:port; nil means one for this meter alone.
+	Pool *modbus.Pool
+}
+
+// Open opens a meter. It does not wait for the device or the broker: the first Read does. A mistake in the Config is a
+// *ConfigError.
+func Open(_ context.Context, c Config) (Source, error) {
+	d, err := FindDefinition(c.DefinitionsDir, c.Definition)
+	if err != nil {
+		return nil, err
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Timeout < 0 {
+		return nil, &ConfigError{Field: "timeout", Got: c.Timeout.String(), Want: "0 or more"}
+	}
+	a, err := parseAddress(c.Address, d)
+	if err != nil {
+		return nil, err
+	}
+	if d.Protocol == def.ProtocolMQTT {
+		return openMQTT(c, d, a)
+	}
+	if c.Unit > maxUnit && c.Unit != wholeDevice {
+		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
+	}
+	return openModbus(c, d, a.host), nil
+}
+
+// The Modbus units that a device on a line may have, and the one that stands for the TCP device itself.
+const (
+	maxUnit     = 247
+	wholeDevice = 255
+)
+
+type address struct {
+	host   string // host:port
+	topics def.Topics
+}
+
+func parseAddress(text string, d Definition) (address, error) {
+	scheme, example := "tcp", "tcp://192.168.1.20:502"
+	if d.Protocol == def.ProtocolMQTT {
+		scheme, example = "mqtt", "mqtt://192.168.1.10:1883/kitchen"
+	}
+	bad := func(why string) (address, error) {
+		return address{}, &ConfigError{Field: "address", Got: text, Want: fmt.Sprintf("%s, such as %s (%s)", why, example, d.ID)}
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != scheme {
+		return bad("an address beginning with " + scheme + "://")
+	}
+	if u.User != nil {
+		return bad("an address without a name or password; they are settings of their own")
+	}
+	host, port := u.Hostname(), u.Port()
+	n, err := strconv.ParseUint(port, 10, 16)
+	if host == "" || err != nil || n == 0 {
+		return bad("a host and a port from 1 to 65535")
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return bad("nothing after ? or #")
+	}
+	a := address{host: net.JoinHostPort(host, port)}
+	topic := strings.TrimPrefix(u.Path, "/")
+	if scheme == "tcp" {
+		if topic != "" {
+			return bad("no path")
+		}
+		return a, nil
+	}
+	if a.topics, err = d.ResolveTopic(topic); err != nil {
+		return bad("the name of the device or its full topic as path, without + and #")
+	}
+	return a, nil
+}
+
+func openMQTT(c Config, d Definition, a address) (Source, error) {
+	topics := make([]string, 0, len(a.topics.ByTopic))
+	for t := range a.topics.ByTopic {
+		topics = append(topics, t)
+	}
+	slices.Sort(topics)
+	sub, err := mqtt.Open(mqtt.Config{
+		Address: a.host, Topics: topics, ClientID: c.ClientID, Username: c.Username, Password: c.Password,
+		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening meter at %s: %w", c.Address, err)
+	}
+	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
+}
+
+func openModbus(c Config, d Definition, host string) Source {
+	unit := c.Unit
+	if unit == 0 {
+		unit = 1
+		if d.Modbus != nil && d.Modbus.Unit != 0 {
+			unit = d.Modbus.Unit
+		}
+		if d.SunSpec != nil && d.SunSpec.Unit != 0 {
+			unit = d.SunSpec.Unit
+		}
+	}
+	pool := c.Pool
+	if pool == nil {
+		pool = modbus.NewPool(modbus.Options{Timeout: c.Timeout, Log: c.Log})
+	}
+	bus, release := pool.Get(host)
+	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}
+}

@@ -1,0 +1,57 @@
+// Package consensus keeps one ledger on several machines: CometBFT runs inside the
+// process, and this package is the thin adapter between it and market/ledger. It
+// decides when a block is worth making, which transactions wait, and when a gate has
+// closed; what a transaction means is decided in market/ledger alone.
+//
+// # The way of a transaction
+//
+// Submit (own) or Validate (gossip) → pool → PrepareProposal of whoever's turn it is →
+// ProcessProposal at every validator → FinalizeBlock (ledger.Apply) → Commit (store.Commit,
+// then State.Absorb). The engine's own mempool never carries a transaction: it holds at
+// most one bell.
+//
+// # Invariants
+//
+// Tests quote these by number.
+//
+//	C1  The engine makes no block on an idle chain but its slow heartbeat. A block is asked
+//	    for by a bell: a CheckTx of a secret that this node drew itself, so that no peer can
+//	    ring it. A bell never reaches a block, and lives until the next commit at most.
+//	C2  Orders and reports wait for one block shortly before the next gate; what a person did
+//	    (joining, a preference) and a full pool do not wait.
+//	C3  A tick is accepted if and only if it is the last transaction, starts at the state's
+//	    next Interval, and the gate of its last Interval has closed by our own clock plus
+//	    Tolerance. Nothing that a validator accepts becomes wrong by waiting, and no block is
+//	    refused for what it lacks.
+//	C4  What ProcessProposal accepts depends on the block, the state before it and, one-sidedly,
+//	    the clock (C3); never on the pool. Every signature of a block that can be judged in that
+//	    state has been judged before this node votes for it.
+//	C5  The pool is bounded in count and bytes, over all and per household. A full pool gives way
+//	    to a household that has less in it; own transactions have room of their own.
+//	C6  The state changes in Commit only: first on disk, in one transaction with its height and
+//	    hash, then in memory. After a crash at any point the engine's handshake replays what the
+//	    disk does not have (see app.Commit).
+//	C7  A broken invariant, or a disk that does not take a block, ends Run with the cause. The
+//	    process is not taken down.
+//
+// # Goroutines and locks
+//
+// New starts none. Run owns all of them: the engine's, the bell's, the outbox's and one
+// dialler per peer; it returns when they have ended, save those of the engine listed at
+// engine.stop. All methods of Node are safe for concurrent use.
+//
+// The ledger state is guarded by book.mu: consensus reads it freely (it is its only writer)
+// and takes the write lock only to absorb a finished delta. The pool has its own lock and
+// never calls out while it holds it. The engine's locks come before ours: nothing of ours
+// that the engine calls may call the engine.
+//
+// # Time
+//
+// Config.Now is the only clock of decisions. Header times are stale after idling and are
+// not used at all.
+//
+// # Errors
+//
+// A *ledger.Refusal is the sender's fault and carries a stable code. Errors of New name the
+// field of Config. Errors of Run are the node's end.
+package consensus

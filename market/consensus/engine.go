@@ -1,0 +1,182 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	cmtcfg "github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/consensus"
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/mempool"
+	"github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/proxy"
+	"github.com/cometbft/cometbft/types"
+)
+
+// stopWithin is how long the engine may take to end. It has been seen to take two seconds,
+// the longest pause of its gossip.
+const stopWithin = 30 * time.Second
+
+// engine is the running CometBFT.
+type engine struct {
+	node    *node.Node
+	dbs     *databases
+	mempool mempool.Mempool
+	reactor *consensus.Reactor
+	state   *consensus.State
+
+	watched bool // of the goroutine in tend
+	wg      sync.WaitGroup
+}
+
+// engineConfig are the engine's settings. Why each of them is not the default:
+// docs/adr/0101-engine-settings.md.
+func engineConfig(c Config, moniker string) *cmtcfg.Config {
+	e := cmtcfg.DefaultConfig()
+	e.SetRoot(c.Home)
+	e.Moniker = moniker
+	e.FilterPeers = true
+	e.RPC.ListenAddress, e.RPC.GRPCListenAddress, e.RPC.PprofListenAddress = "", "", ""
+	e.Instrumentation.Prometheus = false
+	e.TxIndex.Indexer = "null"
+	e.Storage.DiscardABCIResponses = true
+	e.StateSync.Enable = false
+	e.BlockSync.AdaptiveSync = false
+
+	e.P2P.ListenAddress = c.Listen
+	e.P2P.PersistentPeers, e.P2P.Seeds = "", "" // see keepDialled
+	e.P2P.PexReactor = false
+	e.P2P.AddrBookStrict = false
+	e.P2P.AllowDuplicateIP = true
+	e.P2P.MaxNumInboundPeers = c.MaxPeers
+	e.P2P.FlushThrottleTimeout = 5 * time.Millisecond
+
+	e.Mempool.Type = cmtcfg.MempoolTypeFlood
+	e.Mempool.Broadcast = false
+	e.Mempool.Recheck = true
+	e.Mempool.Size = 8
+	e.Mempool.CacheSize = 64
+	e.Mempool.MaxTxBytes = 2 * bellBytes
+	e.Mempool.MaxTxsBytes = 16 * bellBytes
+
+	e.Consensus.CreateEmptyBlocks = false
+	e.Consensus.CreateEmptyBlocksInterval = c.Pace.Heartbeat
+	e.Consensus.TimeoutPropose = time.Second
+	e.Consensus.TimeoutPrevote = 300 * time.Millisecond
+	e.Consensus.TimeoutPrecommit = 300 * time.Millisecond
+	e.Consensus.TimeoutCommit = 100 * time.Millisecond
+	e.Consensus.PeerGossipSleepDuration = c.Pace.Gossip
+	return e
+}
+
+// newEngine opens the engine's folder and lets it replay into the ledger what is missing.
+func newEngine(ctx context.Context, n *Node) (e *engine, err error) {
+	dbs := &databases{}
+	defer func() {
+		// The handshake panics when the ledger's hash is not the one in the block store.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: engine does not start: %s", ErrHalted, firstLine(r))
+		}
+		if err != nil {
+			err = errors.Join(err, dbs.close())
+		}
+	}()
+	conf := engineConfig(n.cfg, n.validator.GetAddress().String())
+	if err := conf.ValidateBasic(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := os.MkdirAll(conf.DBDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("opening engine: %w", err)
+	}
+	cmt, err := node.NewNodeWithContext(ctx, conf, n.validator,
+		&p2p.NodeKey{PrivKey: cmted25519.PrivKey(n.cfg.NodeKey)},
+		proxy.NewConnSyncLocalClientCreator(n.app),
+		func() (*types.GenesisDoc, error) { return n.doc, nil },
+		dbs.provide,
+		node.DefaultMetricsProvider(conf.Instrumentation),
+		newEngineLog(n.log))
+	if err != nil {
+		return nil, fmt.Errorf("opening engine: %w", err)
+	}
+	env, err := cmt.ConfigureRPC()
+	if err != nil {
+		return nil, fmt.Errorf("opening engine: %w", err)
+	}
+	state, ok := env.ConsensusState.(*consensus.State)
+	if !ok {
+		return nil, fmt.Errorf("opening engine: consensus state is a %T", env.ConsensusState)
+	}
+	return &engine{node: cmt, dbs: dbs, mempool: cmt.Mempool(), reactor: cmt.ConsensusReactor(), state: state}, nil
+}
+
+func firstLine(r any) string {
+	line, _, _ := strings.Cut(fmt.Sprint(r), "\n")
+	return line
+}
+
+// start makes it listen, and take part.
+func (e *engine) start(listen string) error {
+	if err := e.node.Start(); err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			return fmt.Errorf("%w on %s for engine peers: %w", ErrListen, listen, err)
+		}
+		return fmt.Errorf("starting engine: %w", err)
+	}
+	return nil
+}
+
+// syncing says whether it is still fetching blocks that others have.
+func (e *engine) syncing() bool { return e.reactor.WaitSync() }
+
+// watchConsensus ends the node when the engine's consensus gives up: it writes a line into
+// the log then, and goes on as if nothing had happened. Called by tend only, when the
+// engine no longer catches up (before that there is nothing to wait for).
+func (e *engine) watchConsensus(n *Node) {
+	if e.watched {
+		return
+	}
+	e.watched = true
+	e.wg.Go(func() {
+		e.state.Wait()
+		n.fail(fmt.Errorf("%w: the engine's consensus has ended, its reason is in the log", ErrHalted))
+	})
+}
+
+// stop ends the engine and waits for it. What the engine itself does not wait for ends
+// within two seconds after: per peer gossipDataRoutine, gossipVotesRoutine and
+// queryMaj23Routine, which look up from their sleep, find the engine stopped and return.
+// What they read meanwhile is guardedDB's business.
+func (e *engine) stop() error {
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		if e.node.IsRunning() {
+			errs = append(errs, e.node.Stop())
+		} else {
+			// It never started; its event bus runs all the same.
+			errs = append(errs, e.node.EventBus().Stop())
+		}
+		errs = append(errs, e.node.ProxyApp().Stop())
+		e.wg.Wait()
+		done <- errors.Join(append(errs, e.dbs.close())...)
+	}()
+	timeout := time.NewTimer(stopWithin)
+	defer timeout.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("stopping engine: %w", err)
+		}
+		return nil
+	case <-timeout.C:
+		return fmt.Errorf("stopping engine: it has not ended after %v", stopWithin)
+	}
+}

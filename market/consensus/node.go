@@ -1,0 +1,290 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Node is one machine's part in the ledger: a validator if its key is in the validator
+// set, a replica otherwise. Make it with New, let it live in Run.
+type Node struct {
+	cfg        Config
+	log        *slog.Logger
+	doc        *types.GenesisDoc
+	validator  *privval.FilePV
+	beforeGate time.Duration
+
+	book    *book
+	pool    *pool
+	app     *app
+	bell    *bell
+	outbox  chan struct{} // capacity 1: own transactions wait to be sent
+	swept   atomic.Int64  // Interval before whose gate the pool has been emptied, see dueTxs
+	members members
+	events  events
+	counts  counts
+
+	engine atomic.Pointer[engine] // nil before Run, and after
+	ran    atomic.Bool
+	failed chan error // capacity 1: why the node must end
+	last   atomic.Int64
+	closed sync.Once
+}
+
+// New opens the node's folder and checks all that can be checked without taking part. It
+// starts nothing. Close the node if it is not Run.
+func New(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	doc, g, err := parseGenesis(cfg.Genesis)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, doc: doc, pool: newPool(cfg.Pool), bell: newBell(),
+		outbox: make(chan struct{}, 1), failed: make(chan error, 1),
+		beforeGate: cfg.Pace.BeforeGate,
+	}
+	if n.beforeGate == 0 {
+		interval := g.Clock().WallDuration(g.Calendar().Length)
+		n.beforeGate = min(max(interval/5, 200*time.Millisecond), 30*time.Second)
+	}
+	n.swept.Store(noSweep)
+	n.app = &app{n: n, trusted: map[[32]byte]ledger.Key{}}
+	for _, dir := range []string{cfg.Home, filepath.Join(cfg.Home, "config"), filepath.Join(cfg.Home, "data")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("opening node: %w", err)
+		}
+	}
+	if err := keepGenesis(cfg.Home, cfg.Genesis); err != nil {
+		return nil, err
+	}
+	if n.validator, err = loadValidator(cfg.ValidatorKeyFile, cfg.ValidatorStateFile); err != nil {
+		return nil, err
+	}
+	if n.book, err = openBook(LedgerFile(cfg.Home), doc.ChainID, g); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// LedgerFile is where a node keeps the ledger, for store.Check.
+func LedgerFile(home string) string { return filepath.Join(home, "ledger.db") }
+
+// Run takes part until ctx ends (then it returns nil) or the node has to end by itself
+// (C7). It may be called once, and closes the node.
+func (n *Node) Run(ctx context.Context) (err error) {
+	if n.ran.Swap(true) {
+		return ErrClosed
+	}
+	defer func() { err = errors.Join(err, n.close()) }()
+	if err := n.awaitGenesis(ctx); err != nil {
+		return nil //nolint:nilerr // ctx ended before the community began
+	}
+	e, err := newEngine(ctx, n)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	n.engine.Store(e)
+	if err := e.start(n.cfg.Listen); err != nil {
+		n.engine.Store(nil)
+		return errors.Join(err, e.stop())
+	}
+	height, _ := n.book.tip()
+	n.log.InfoContext(ctx, "consensus started", "chain", n.doc.ChainID, "height", height,
+		"validator", n.isValidator(), "node", string(e.node.NodeInfo().ID()))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.tend(ctx, e) })
+	g.Go(func() error { return n.publish(ctx) })
+	g.Go(func() error { return n.patrol(ctx, e) })
+	for _, p := range n.cfg.Peers {
+		g.Go(func() error { return n.keepDialled(ctx, e, p) })
+	}
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.failed:
+			return err
+		}
+	})
+	err = g.Wait()
+	err = errors.Join(err, e.stop())
+	n.engine.Store(nil)
+	return err
+}
+
+// awaitGenesis waits for the chain's first instant; the engine would wait deaf.
+func (n *Node) awaitGenesis(ctx context.Context) error {
+	timer := time.NewTimer(time.Until(n.doc.GenesisTime))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// fail ends Run with the first error that it is told.
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
+}
+
+// Close gives the folder of a node back that is not Run.
+func (n *Node) Close() error {
+	if n.ran.Swap(true) {
+		return nil
+	}
+	return n.close()
+}
+
+func (n *Node) close() (err error) {
+	n.closed.Do(func() {
+		n.events.close()
+		err = n.book.close()
+	})
+	return err
+}
+
+// isValidator says whether this node's key is in the validator set, which is the genesis
+// document's for ever in this version.
+func (n *Node) isValidator() bool {
+	own := n.validator.GetAddress()
+	for _, v := range n.doc.Validators {
+		if v.Address.String() == own.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// Submit takes a transaction of this home: it is checked, waits for a block, and is sent
+// to the others until one has it. Submitting it again is no error as long as it waits. A
+// refusal is a *ledger.Refusal; the pool's own is CodePoolFull.
+func (n *Node) Submit(ctx context.Context, raw []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tx, err := ledger.DecodeTx(raw)
+	if err != nil {
+		return n.refused(err)
+	}
+	if n.pool.waits(tx.Hash()) {
+		return nil
+	}
+	added, err := n.take(tx, true)
+	if err != nil {
+		return n.refused(err)
+	}
+	if added {
+		poke(n.outbox)
+		poke(n.bell.wake)
+	}
+	return nil
+}
+
+// take checks a transaction against the state and puts it into the pool.
+func (n *Node) take(tx *ledger.Tx, own bool) (added bool, err error) {
+	registered := false
+	n.book.read(func(s *ledger.State) {
+		if err = s.CheckTx(tx); err == nil {
+			_, registered = s.Household(tx.Household())
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	return n.pool.add(tx, own, registered, time.Now())
+}
+
+// Validate judges one gossip message of others. Its good transactions go into the pool,
+// also where the message as a whole is not to be forwarded. It is safe for concurrent use.
+//
+// Reject: no honest node sends this. Ignore: nothing new in it, or it may be good by what
+// we do not know yet, or there is no room for it.
+func (n *Node) Validate(raw []byte) Verdict {
+	txs, err := decodeBundle(raw)
+	if err != nil {
+		_ = n.refused(&ledger.Refusal{Code: ledger.CodeMalformed})
+		return Reject
+	}
+	verdict := Ignore
+	for _, b := range txs {
+		switch n.validateTx(b) {
+		case Reject:
+			return Reject
+		case Accept:
+			verdict = Accept
+		case Ignore:
+		}
+	}
+	if verdict == Accept {
+		poke(n.bell.wake)
+	}
+	return verdict
+}
+
+func (n *Node) validateTx(raw []byte) Verdict {
+	tx, err := ledger.DecodeTx(raw)
+	if err == nil {
+		if n.pool.known(tx.Hash()) {
+			return Ignore
+		}
+		var added bool
+		if added, err = n.take(tx, false); err == nil {
+			if added {
+				return Accept
+			}
+			return Ignore
+		}
+	}
+	_ = n.refused(err)
+	var r *ledger.Refusal
+	if errors.As(err, &r) && blame[r.Code] && !n.behind() {
+		return Reject
+	}
+	return Ignore
+}
+
+// behind says whether this node may not know what everybody else does.
+func (n *Node) behind() bool {
+	e := n.engine.Load()
+	return e == nil || e.syncing()
+}
+
+// Read calls f with the state after the last block. f must be quick, must not keep or
+// change the state, and must not call methods of the node: commits wait for it.
+func (n *Node) Read(f func(*ledger.State)) { n.book.read(f) }
+
+// AppHashAt returns the AppHash after a block that this node has.
+func (n *Node) AppHashAt(height int64) ([]byte, bool) { return n.book.appHashAt(height) }
+
+// committed tells everybody about a block.
+func (n *Node) committed(f *finalized) {
+	n.last.Store(n.cfg.Now().UnixNano())
+	hash := f.delta.AppHash()
+	n.events.send(Event{Height: f.height, AppHash: hash[:], Receipts: f.receipts})
+	poke(n.bell.wake)
+}

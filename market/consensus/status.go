@@ -1,0 +1,229 @@
+package consensus
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cometbft/cometbft/p2p"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Status is what a node knows about itself and the others.
+type Status struct {
+	ChainID string
+	Height  int64  // of the last block that is in the ledger
+	AppHash []byte // after it
+	// CatchingUp: this node is fetching blocks that others have, or has not started.
+	CatchingUp bool
+
+	Validators      []ValidatorStatus
+	ValidatorsTotal int
+	IsValidator     bool
+
+	Peers         int       // connected engine peers
+	LastBlockWall time.Time // when this node committed its last block; zero: none since it started
+
+	Pool, PoolBytes int // transactions that wait, and their bytes
+	// Rejected counts refusals since the start by the name of their code: of what was
+	// submitted or gossiped here, and of what blocks carried.
+	Rejected map[string]uint64
+	// Waiting says what the node waits for, in words for people; empty: nothing.
+	Waiting string
+}
+
+// ValidatorStatus is one of those who commit.
+type ValidatorStatus struct {
+	Name    string
+	Address string // hexadecimal
+	Power   int64
+	Self    bool
+	// Online: it is connected to this node (or is this node). Peers say themselves whose
+	// validator key they have, so this is for people, not for decisions.
+	Online bool
+}
+
+// Status returns a snapshot.
+func (n *Node) Status() Status {
+	height, hash := n.book.tip()
+	l := n.pool.load()
+	s := Status{
+		ChainID: n.doc.ChainID, Height: height, AppHash: hash[:], CatchingUp: n.behind(),
+		ValidatorsTotal: len(n.doc.Validators), Pool: l.txs, PoolBytes: l.bytes,
+		Rejected: n.counts.snapshot(),
+	}
+	if at := n.last.Load(); at != 0 {
+		s.LastBlockWall = time.Unix(0, at).UTC()
+	}
+	online := map[string]bool{}
+	if e := n.engine.Load(); e != nil {
+		e.node.Switch().Peers().ForEach(func(p p2p.Peer) {
+			s.Peers++
+			if info, ok := p.NodeInfo().(p2p.DefaultNodeInfo); ok {
+				online[info.Moniker] = true
+			}
+		})
+		online[n.validator.GetAddress().String()] = true
+	}
+	var have, all int64
+	up := 0
+	for _, v := range n.doc.Validators {
+		a := v.Address.String()
+		s.Validators = append(s.Validators, ValidatorStatus{
+			Name: v.Name, Address: a, Power: v.Power,
+			Self: a == n.validator.GetAddress().String(), Online: online[a],
+		})
+		all += v.Power
+		if online[a] {
+			have += v.Power
+			up++
+		}
+	}
+	s.IsValidator = n.isValidator()
+	switch {
+	case n.engine.Load() == nil:
+		s.Waiting = "waiting for the ledger to start"
+	case 3*have <= 2*all:
+		s.Waiting = fmt.Sprintf("waiting for quorum: %d of %d needed validators are connected", up, n.needed())
+	case s.CatchingUp:
+		s.Waiting = fmt.Sprintf("catching up: block %d", height)
+	}
+	return s
+}
+
+// needed is how many validators it takes for more than two thirds of the power, the most
+// powerful first.
+func (n *Node) needed() int {
+	var all, have int64
+	powers := make([]int64, 0, len(n.doc.Validators))
+	for _, v := range n.doc.Validators {
+		powers = append(powers, v.Power)
+		all += v.Power
+	}
+	slices.SortFunc(powers, func(a, b int64) int { return cmp.Compare(b, a) })
+	for i, p := range powers {
+		if have += p; 3*have > 2*all {
+			return i + 1
+		}
+	}
+	return len(powers)
+}
+
+// counts counts refusals by code.
+type counts struct {
+	mu     sync.Mutex
+	byName map[string]uint64
+}
+
+func (c *counts) snapshot() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.byName)
+}
+
+// refused counts a refusal and returns it.
+func (n *Node) refused(err error) error {
+	name := "other"
+	var r *ledger.Refusal
+	if errors.As(err, &r) {
+		name = codeName(r.Code)
+	}
+	n.counts.mu.Lock()
+	defer n.counts.mu.Unlock()
+	if n.counts.byName == nil {
+		n.counts.byName = map[string]uint64{}
+	}
+	n.counts.byName[name]++
+	return err
+}
+
+// eventQueue is how many events may wait for a slow subscriber.
+const eventQueue = 64
+
+// Event is one committed block.
+type Event struct {
+	Height   int64
+	AppHash  []byte // after the block
+	Receipts []ledger.Receipt
+	// Missed is how many events before this one were dropped because the subscriber was
+	// slow; it can read what it missed from the state.
+	Missed uint64
+}
+
+// events hands blocks to subscribers and never waits for one.
+type events struct {
+	mu     sync.Mutex
+	closed bool
+	subs   map[*subscriber]struct{}
+}
+
+type subscriber struct {
+	c      chan Event
+	missed uint64
+}
+
+// Subscribe returns the blocks committed from now on. At most eventQueue wait; then the
+// oldest are dropped, and the next one says how many. The channel is closed by cancel, and
+// when the node ends.
+func (n *Node) Subscribe() (<-chan Event, func()) {
+	e := &n.events
+	s := &subscriber{c: make(chan Event, eventQueue)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		close(s.c)
+		return s.c, func() {}
+	}
+	if e.subs == nil {
+		e.subs = map[*subscriber]struct{}{}
+	}
+	e.subs[s] = struct{}{}
+	return s.c, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if _, ok := e.subs[s]; ok {
+			delete(e.subs, s)
+			close(s.c)
+		}
+	}
+}
+
+func (e *events) send(ev Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.subs {
+		s.send(ev)
+	}
+}
+
+func (s *subscriber) send(ev Event) {
+	for {
+		ev.Missed = s.missed
+		select {
+		case s.c <- ev:
+			s.missed = 0
+			return
+		default:
+		}
+		select {
+		case old := <-s.c:
+			s.missed += 1 + old.Missed
+		default: // it has just been read
+		}
+	}
+}
+
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for s := range e.subs {
+		close(s.c)
+	}
+	clear(e.subs)
+}

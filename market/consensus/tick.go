@@ -1,0 +1,45 @@
+package consensus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// wallGate returns the wall-clock instant at which the gate of k closes.
+func wallGate(s *ledger.State, k market.Interval) time.Time {
+	return s.Clock().Wall(s.Calendar().GateClosure(k))
+}
+
+// dueTick says which gates have closed at now and are not on the ledger yet. A gate is
+// closed after its last instant, so now has to be later than that.
+func dueTick(s *ledger.State, now time.Time) (from, to market.Interval, due bool) {
+	from = s.Next()
+	if !now.After(wallGate(s, from)) {
+		return 0, 0, false
+	}
+	// NextGate is the first gate that is still open at this instant.
+	to = s.Calendar().NextGate(s.Clock().Community(now)) - 1
+	return from, max(from, min(to, from+ledger.MaxTickSpan-1)), true
+}
+
+// checkTick judges the tick of another validator's proposal (C3). It is one-sided: a tick
+// that is accepted once is accepted ever after in the same state.
+func checkTick(s *ledger.State, tx *ledger.Tx, now time.Time) error {
+	from, to, ok := tx.Tick()
+	if !ok {
+		return fmt.Errorf("not a tick")
+	}
+	if from != s.Next() {
+		return fmt.Errorf("tick starts at %d, want the next interval %d", from, s.Next())
+	}
+	if to < from || to-from >= ledger.MaxTickSpan {
+		return fmt.Errorf("tick goes from %d to %d, want 1 to %d intervals", from, to, ledger.MaxTickSpan)
+	}
+	if gate := wallGate(s, to); gate.After(now.Add(Tolerance)) {
+		return fmt.Errorf("tick closes interval %d, whose gate closes in %v by our clock, want at most %v", to, gate.Sub(now), Tolerance)
+	}
+	return nil
+}

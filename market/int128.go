@@ -53,17 +53,20 @@ func RoundHalfEven(numerator Int128, denominator uint64) (int64, error) {
 	// rest > denominator/2, put so that doubling cannot overflow.
 	other := denominator - rest
 	if rest > other || rest == other && quotient&1 == 1 {
-		quotient++
-		if quotient == 0 {
+		if quotient++; quotient == 0 {
 			return 0, ErrOverflow
 		}
 	}
-	switch {
-	case negative && quotient <= 1<<63:
-		return -int64(quotient), nil //nolint:gosec // of 2^63 it is the smallest int64, as it should be
-	case !negative && quotient < 1<<63:
-		return int64(quotient), nil
-	default:
+	most := uint64(1<<63 - 1)
+	if negative {
+		most++
+	}
+	if quotient > most {
 		return 0, ErrOverflow
 	}
+	result := int64(quotient) //nolint:gosec // 2^63 turns into the smallest int64, whose negation it is too
+	if negative {
+		result = -result
+	}
+	return result, nil
 }

@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -26,9 +27,8 @@ type Calendar struct {
 
 // Validate returns an error that wraps ErrBadCalendar unless length and lead are allowed.
 func (c Calendar) Validate() error {
-	switch c.Length {
-	case time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour:
-	default:
+	allowed := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour}
+	if !slices.Contains(allowed, c.Length) {
 		return fmt.Errorf("calendar: interval length: got %v, want 1, 5, 15, 30 or 60 minutes: %w", c.Length, ErrBadCalendar)
 	}
 	if c.Lead < 0 || c.Lead > maxLead {
@@ -85,15 +85,30 @@ func (c Calendar) startingFrom(t time.Time) Interval {
 	return k
 }
 
-// midnight returns the instant at which a day begins.
+// midnight returns the instant at which a day begins. Where clocks change at
+// midnight there may be none, or two.
 func midnight(y int, m time.Month, d int, loc *time.Location) time.Time {
 	t := time.Date(y, m, d, 0, 0, 0, 0, loc)
-	// Some zones skip midnight when summer begins. Date may then answer with an
-	// instant of the evening before; the day begins when that offset ends.
-	if t.Hour() > 12 {
-		if _, end := t.ZoneBounds(); !end.IsZero() {
-			return end
-		}
+	start, end := t.ZoneBounds()
+	if dateOf(t).Before(time.Date(y, m, d, 0, 0, 0, 0, time.UTC)) {
+		// None, and Date has answered with the day before: it ends with its offset.
+		return end
+	}
+	if start.IsZero() {
+		return t
+	}
+	_, offset := t.Zone()
+	_, earlier := start.Add(-1).Zone()
+	first := t.Add(time.Duration(offset-earlier) * time.Second)
+	if earlier > offset && first.Before(start) {
+		// Two, and Date has answered with the second.
+		return first
 	}
 	return t
+}
+
+// dateOf returns the calendar day of t, for comparing.
+func dateOf(t time.Time) time.Time {
+	y, m, d := t.Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 }

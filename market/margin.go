@@ -90,8 +90,8 @@ func (g *margin) group(nodes int) {
 	// firstAt[i+1] is now where node i ends. Filling from the back moves it to
 	// where node i begins, one place too far up.
 	g.byNode = zeroed(g.byNode, len(g.seats))
-	for i := len(g.seats) - 1; i >= 0; i-- {
-		end := &g.firstAt[g.seats[i].node+1]
+	for i, s := range slices.Backward(g.seats) {
+		end := &g.firstAt[s.node+1]
 		*end--
 		g.byNode[*end] = int32(i) //nolint:gosec // at most MaxOrders
 	}
@@ -145,7 +145,7 @@ func (g *margin) deal(m *Market, left WattHours) {
 		case -r.rest < last.key:
 			r.got++
 		case -r.rest == last.key:
-			g.tied = append(g.tied, int32(i)) //nolint:gosec // at most MaxOrders and as many nodes
+			g.tied = append(g.tied, int32(i))
 		}
 	}
 	g.draw(m, last.offset+1)
@@ -185,7 +185,7 @@ func (g *margin) draw(m *Market, count WattHours) {
 
 // hashKey returns the first 63 bits of a hash, which order as the hash does.
 func hashKey(sum [sha256.Size]byte) int64 {
-	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1) //nolint:gosec // 63 bits
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1)
 }
 
 // hash returns a rival's place in the tie order: SHA-256 of the seed, a 0 byte

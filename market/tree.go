@@ -36,7 +36,7 @@ func (t *tree) build(nodes []Node) error {
 		if _, twice := t.index[n.ID]; twice {
 			return n.fieldError("id", ErrDuplicateID, "got %q twice", n.ID)
 		}
-		t.index[n.ID] = int32(i) //nolint:gosec // a network of 2^31 nodes does not fit in memory
+		t.index[n.ID] = int32(i)
 	}
 	if err := t.link(nodes); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (t *tree) link(nodes []Node) error {
 	for i := range nodes {
 		t.first[i+1] += t.first[i]
 	}
-	t.topDown = append(t.topDown[:0], int32(root)) //nolint:gosec // see build
+	t.topDown = append(t.topDown[:0], int32(root))
 	return nil
 }
 
@@ -82,7 +82,7 @@ func (t *tree) order(nodes []Node) error {
 	t.next = append(t.next[:0], t.first...)
 	for i, p := range t.parent {
 		if p >= 0 {
-			t.child[t.next[p]] = int32(i) //nolint:gosec // see build
+			t.child[t.next[p]] = int32(i)
 			t.next[p]++
 		}
 	}

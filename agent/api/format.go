@@ -79,15 +79,19 @@ func formatPower(w *int64) string {
 	return scaled(*w, 3, 1) + nbsp + "kW"
 }
 
-// formatEnergy writes watt-hours: "840 Wh", "12.40 kWh".
+// formatEnergy writes watt-hours: "840 Wh", "12.40 kWh", "1,204 kWh".
 func formatEnergy(wh *int64) string {
 	if wh == nil {
 		return unknown
 	}
-	if abs(*wh) < 1000 {
+	switch magnitude := abs(*wh); {
+	case magnitude < 1000:
 		return scaled(*wh, 0, 0) + nbsp + "Wh"
+	case magnitude < 100_000:
+		return scaled(*wh, 3, 2) + nbsp + "kWh"
+	default:
+		return scaled(*wh, 3, 0) + nbsp + "kWh"
 	}
-	return scaled(*wh, 3, 2) + nbsp + "kWh"
 }
 
 // formatPrice writes micro-units per kWh: "14.3 ct", or "0.143 CHF".

@@ -21,7 +21,8 @@ const live = (id) => document.querySelector(`#${CSS.escape(id)}[data-live]`);
 // sync makes the children of one node like those of another, and leaves what is
 // the same alone: open details, selections and transitions survive.
 function sync(into, from) {
-  [...from.childNodes].forEach((node, i) => {
+  const nodes = [...from.childNodes]; // a copy: append moves them
+  nodes.forEach((node, i) => {
     const old = into.childNodes[i];
     if (!old) into.append(node);
     else if (old.nodeName !== node.nodeName) old.replaceWith(node);
@@ -33,7 +34,7 @@ function sync(into, from) {
       sync(old, node);
     }
   });
-  while (into.childNodes.length > from.childNodes.length) into.lastChild.remove();
+  while (into.childNodes.length > nodes.length) into.lastChild.remove();
 }
 
 function apply(event) {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -18,8 +19,8 @@ type Block struct {
 
 // Receipt is what became of one transaction.
 type Receipt struct {
-	Hash      [32]byte
-	Kind      Kind // 0 if it could not be decoded
+	Hash      [32]byte // SHA-256 of its bytes, also if they mean nothing
+	Kind      Kind     // 0 if it could not be decoded
 	Household market.HouseholdID
 	Refusal   *Refusal // nil: applied
 }
@@ -36,9 +37,12 @@ func (r Receipt) Code() Code {
 // transactions. The state is not touched. An error is a broken invariant.
 func Apply(s *State, b Block) (*Delta, []Receipt, error) {
 	d := newDraft(s)
+	d.seed = b.Seed
 	receipts := make([]Receipt, len(b.Txs))
 	for i, raw := range b.Txs {
+		d.last = i == len(b.Txs)-1
 		r := &receipts[i]
+		r.Hash = sha256.Sum256(raw)
 		tx, err := DecodeTx(raw)
 		if err != nil {
 			refusal, ok := err.(*Refusal) //nolint:errorlint // DecodeTx returns nothing else
@@ -48,11 +52,7 @@ func Apply(s *State, b Block) (*Delta, []Receipt, error) {
 			r.Refusal = refusal
 			continue
 		}
-		r.Hash, r.Kind, r.Household = tx.Hash(), tx.Kind(), tx.Household()
-		if tick, ok := tx.body.(*Tick); ok {
-			tick.seed = b.Seed
-			tick.last = i == len(b.Txs)-1
-		}
+		r.Kind, r.Household = tx.Kind(), tx.Household()
 		if r.Refusal = d.judge(tx, b.Verified); r.Refusal != nil {
 			continue
 		}
@@ -60,7 +60,7 @@ func Apply(s *State, b Block) (*Delta, []Receipt, error) {
 			return nil, nil, fmt.Errorf("applying transaction %d (%s): %w", i, tx.Kind(), err)
 		}
 	}
-	if err := d.settleComplete(); err != nil {
+	if err := d.finish(); err != nil {
 		return nil, nil, err
 	}
 	return d.seal(d.history), receipts, nil

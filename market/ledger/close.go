@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -12,9 +13,8 @@ import (
 // closeGate ends the taking of orders for k and clears it (R3): every household
 // with a meter gets an entry, because it will be settled on what it metered,
 // whether or not it ordered.
-func (d *draft) closeGate(k market.Interval, blockSeed [32]byte) error {
+func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID) error {
 	d.editClock().Next = k + 1
-	awaited := d.awaited(k)
 	if len(awaited) == 0 {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (d *draft) closeGate(k market.Interval, blockSeed [32]byte) error {
 	result, err := market.Clear(market.Market{
 		Rule: d.rules().Rule, Tariff: d.rules().GridTariff(),
 		Network: market.Network{Nodes: []market.Node{{ID: RootNode}}},
-		Orders:  orders, Seed: intervalSeed(blockSeed, k),
+		Orders:  orders, Seed: intervalSeed(d.seed, k),
 	})
 	if err != nil {
 		return fmt.Errorf("clearing interval %d: %w", k, err)
@@ -57,18 +57,22 @@ func intervalSeed(block [32]byte, k market.Interval) []byte {
 	return sum[:]
 }
 
-// awaited returns the households whose meters report k, sorted.
-func (d *draft) awaited(k market.Interval) []market.HouseholdID {
+// awaited returns the households with a meter, sorted. All of them report every
+// Interval that is still to close: a meter begins with the next one (see
+// RegisterMeter) and never ends in this version.
+func (d *draft) awaited() []market.HouseholdID {
 	var ids []market.HouseholdID
-	for _, id := range d.householdIDs() {
-		h, _ := d.household(id)
-		if !h.HasMeter {
-			continue
-		}
-		if m, ok := d.meter(h.Meter); ok && m.From <= k {
+	for id, h := range d.base.households {
+		if _, changed := d.households[id]; !changed && h.HasMeter {
 			ids = append(ids, id)
 		}
 	}
+	for id, h := range d.households {
+		if h.HasMeter {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareHouseholds)
 	return ids
 }
 

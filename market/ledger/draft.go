@@ -1,12 +1,8 @@
 package ledger
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -19,8 +15,33 @@ type draft struct {
 	accounts   map[market.Account]market.Money
 	households map[market.HouseholdID]*Household
 	meters     map[MeterID]*Meter
-	intervals  map[market.Interval]*IntervalRecord // nil value: deleted
+	intervals  map[market.Interval]*draftInterval // nil value: deleted
 	history    []Event
+
+	seed [32]byte // of the block
+	last bool     // the transaction at hand is the last of its block
+}
+
+// draftInterval is an IntervalRecord being changed. New entries wait in fresh,
+// because to insert each where it belongs is quadratic in a street's orders.
+type draftInterval struct {
+	record IntervalRecord
+	fresh  map[market.HouseholdID]*Entry
+}
+
+// tidy puts the new entries where they belong and returns the record.
+func (di *draftInterval) tidy() *IntervalRecord {
+	if len(di.fresh) == 0 {
+		return &di.record
+	}
+	entries := make([]Entry, 0, len(di.record.Entries)+len(di.fresh))
+	entries = append(entries, di.record.Entries...)
+	for _, e := range di.fresh {
+		entries = append(entries, *e)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return compareHouseholds(a.Household, b.Household) })
+	di.record.Entries, di.fresh = entries, nil
+	return &di.record
 }
 
 // Event is one line of history: a household's Settlement or an Interval's result.
@@ -35,7 +56,7 @@ func newDraft(s *State) *draft {
 		accounts:   map[market.Account]market.Money{},
 		households: map[market.HouseholdID]*Household{},
 		meters:     map[MeterID]*Meter{},
-		intervals:  map[market.Interval]*IntervalRecord{},
+		intervals:  map[market.Interval]*draftInterval{},
 	}
 }
 
@@ -100,25 +121,67 @@ func (d *draft) editMeter(id MeterID) (*Meter, error) {
 }
 
 func (d *draft) interval(k market.Interval) (*IntervalRecord, bool) {
-	if r, ok := d.intervals[k]; ok {
-		return r, r != nil
+	if di, ok := d.intervals[k]; ok {
+		if di == nil {
+			return nil, false
+		}
+		return di.tidy(), true
 	}
 	return d.base.Interval(k)
 }
 
+// entry returns a household's part in an Interval. Unlike interval it leaves new
+// entries where they are, so that it may be called for each order.
+func (d *draft) entry(k market.Interval, h market.HouseholdID) (Entry, bool) {
+	di, ok := d.intervals[k]
+	if !ok {
+		if r, found := d.base.Interval(k); found {
+			return r.Entry(h)
+		}
+		return Entry{}, false
+	}
+	if di == nil {
+		return Entry{}, false
+	}
+	if e := di.fresh[h]; e != nil {
+		return *e, true
+	}
+	return di.record.Entry(h)
+}
+
 // editInterval returns a record that may be written to; an unknown Interval
 // begins open and empty.
-func (d *draft) editInterval(k market.Interval) *IntervalRecord {
-	if r := d.intervals[k]; r != nil {
-		return r
+func (d *draft) editInterval(k market.Interval) *IntervalRecord { return d.openDraft(k).tidy() }
+
+// editEntry returns the household's entry to write to, made if there is none. It
+// is valid until the next call for another household.
+func (d *draft) editEntry(k market.Interval, h market.HouseholdID) *Entry {
+	di := d.openDraft(k)
+	if i, ok := di.record.find(h); ok {
+		return &di.record.Entries[i]
 	}
-	c := IntervalRecord{}
+	e := di.fresh[h]
+	if e == nil {
+		e = &Entry{Household: h}
+		if di.fresh == nil {
+			di.fresh = map[market.HouseholdID]*Entry{}
+		}
+		di.fresh[h] = e
+	}
+	return e
+}
+
+func (d *draft) openDraft(k market.Interval) *draftInterval {
+	if di := d.intervals[k]; di != nil {
+		return di
+	}
+	di := &draftInterval{}
 	if r, ok := d.interval(k); ok {
-		c = *r
-		c.Entries = slices.Clone(r.Entries) // steps inside are replaced, never written to
+		di.record = *r
+		di.record.Entries = slices.Clone(r.Entries) // steps inside are replaced, never written to
 	}
-	d.intervals[k] = &c
-	return &c
+	d.intervals[k] = di
+	return di
 }
 
 func (d *draft) dropInterval(k market.Interval) { d.intervals[k] = nil }
@@ -131,8 +194,8 @@ func (d *draft) openIntervals(limit market.Interval) []market.Interval {
 			ks = append(ks, k)
 		}
 	}
-	for k, r := range d.intervals {
-		if r != nil && k < limit {
+	for k, di := range d.intervals {
+		if di != nil && k < limit {
 			ks = append(ks, k)
 		}
 	}
@@ -177,149 +240,4 @@ func (d *draft) post(a market.Account, m market.Money) error {
 	}
 	d.accounts[a] = sum
 	return nil
-}
-
-// Record is one changed record; a nil Value deletes it.
-type Record struct {
-	Key   string
-	Value []byte
-}
-
-// Delta is what a block changed, as data: the caller makes it durable, whole or
-// not at all, before it calls Absorb.
-type Delta struct {
-	Records []Record // sorted by key
-	History []Event  // in the order in which it happened
-	appHash [32]byte
-	next    func(*State)
-}
-
-// AppHash commits to every record after the delta.
-func (d *Delta) AppHash() [32]byte { return d.appHash }
-
-// seal encodes the changes, hashes the state after them and gives the delta.
-func (d *draft) seal(history []Event) *Delta {
-	values := d.encodeChanges()
-	records := make([]Record, 0, len(values))
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		records = append(records, Record{Key: key, Value: values[key]})
-	}
-	keys, hashes := d.mergeKeys(records)
-	delta := &Delta{Records: records, History: history}
-	if len(records) == 0 {
-		delta.appHash = d.base.appHash // an empty block changes nothing (L5)
-		return delta
-	}
-	delta.appHash = rootOf(keys, func(k string) [32]byte {
-		if h, ok := hashes[k]; ok {
-			return h
-		}
-		return d.base.values[k]
-	})
-	delta.next = func(s *State) { d.install(s, keys, hashes, delta.appHash) }
-	return delta
-}
-
-func (d *draft) encodeChanges() map[string][]byte {
-	values := map[string][]byte{}
-	if d.clock != nil {
-		values[string(prefixClock)] = encode(d.clock)
-		if len(d.base.keys) == 0 {
-			values[string(prefixGenesis)] = encodeGenesis(d.base.chainID, d.base.genesis)
-		}
-	}
-	for a, m := range d.accounts {
-		values[accountKey(a)] = encode(m)
-	}
-	for id, h := range d.households {
-		values[householdKey(id)] = encode(h)
-	}
-	for id, m := range d.meters {
-		values[meterKey(id)] = encode(m)
-	}
-	for k, r := range d.intervals {
-		if r != nil {
-			values[intervalKey(k)] = encode(r)
-		} else if _, ok := d.base.intervals[k]; ok {
-			values[intervalKey(k)] = nil
-		}
-	}
-	return values
-}
-
-// mergeKeys gives the sorted keys after the changes, and the hash of each
-// changed value.
-func (d *draft) mergeKeys(records []Record) ([]string, map[string][32]byte) {
-	hashes := make(map[string][32]byte, len(records))
-	keys := make([]string, 0, len(d.base.keys)+len(records))
-	i := 0
-	for _, r := range records {
-		for i < len(d.base.keys) && d.base.keys[i] < r.Key {
-			keys = append(keys, d.base.keys[i])
-			i++
-		}
-		if i < len(d.base.keys) && d.base.keys[i] == r.Key {
-			i++
-		}
-		if r.Value != nil {
-			keys = append(keys, r.Key)
-			hashes[r.Key] = sha256.Sum256(r.Value)
-		}
-	}
-	return append(keys, d.base.keys[i:]...), hashes
-}
-
-// install writes the draft into the state it was made from.
-func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, root [32]byte) {
-	if d.clock != nil {
-		s.clock = *d.clock
-	}
-	maps.Copy(s.accounts, d.accounts)
-	for id, h := range d.households {
-		s.households[id] = h
-		s.members[h.Network] = true
-	}
-	maps.Copy(s.meters, d.meters)
-	for k, r := range d.intervals {
-		if r != nil {
-			s.intervals[k] = r
-		} else {
-			delete(s.intervals, k)
-			delete(s.values, intervalKey(k))
-		}
-	}
-	maps.Copy(s.values, hashes)
-	s.keys, s.appHash = keys, root
-}
-
-func intervalOfKey(rest string) (market.Interval, error) {
-	if len(rest) != 8 {
-		return 0, fmt.Errorf("interval key has %d bytes, want 8", len(rest))
-	}
-	return market.Interval(binary.BigEndian.Uint64([]byte(rest))), nil
-}
-
-// encodeGenesis is the genesis as the AppHash commits to it: fields in words, so
-// that no encoder's version can change it.
-func encodeGenesis(chainID string, g Genesis) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "chain %s\nname %s\nepoch %d\nstart %d\nrate %d\nrules %+v\n",
-		chainID, g.Name, g.Epoch.UnixNano(), g.Start.UnixNano(), g.Rate, g.Rules.text())
-	for _, k := range g.Officers {
-		fmt.Fprintf(&b, "officer %s\n", k)
-	}
-	for _, k := range g.Founders {
-		fmt.Fprintf(&b, "founder %s\n", k)
-	}
-	return []byte(b.String())
-}
-
-func (r Rules) text() string {
-	tariff := "islanded"
-	if r.Tariff != nil {
-		tariff = fmt.Sprintf("%d/%d", r.Tariff.ImportPrice, r.Tariff.ExportPrice)
-	}
-	return fmt.Sprintf("%s %s fee=%d ahead=%d deadline=%d window=%d tolerance=%d price=%d..%d wh=%d credit=%d approvals=%d interval=%d lead=%d",
-		r.Rule, tariff, r.CommunityFee, r.MaxAhead, r.ReportDeadlineS, r.CorrectionWindowS, r.ReadingToleranceS,
-		r.PriceMin, r.PriceMax, r.MaxWattHours, r.CreditLimit, r.ApprovalsNeeded, r.IntervalS, r.LeadS)
 }

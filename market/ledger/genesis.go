@@ -3,9 +3,11 @@ package ledger
 import (
 	"crypto/ed25519"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"math/big"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -97,8 +99,15 @@ type Genesis struct {
 }
 
 const (
-	maxOfficers = 64
-	maxFounders = 1024
+	maxOfficers  = 64
+	maxFounders  = 1024
+	maxNameBytes = 50
+	maxYear      = 9999
+	maxWindowS   = 2 * 366 * 24 * 3600 // what can be corrected is kept by everyone
+
+	// maxLine bounds what one line of a settlement can come to, so that an account
+	// does not overflow before some 2^23 lines of the highest amount.
+	maxLine market.Money = 1 << 40
 )
 
 // Clock returns the community's clock.
@@ -116,25 +125,54 @@ func (g Genesis) Calendar() market.Calendar {
 
 // Validate names the first field that cannot be right.
 func (g Genesis) Validate() error {
-	if g.Name == "" || len(g.Name) > 50 {
-		return fmt.Errorf("name: got %d characters, want 1 to 50", len(g.Name))
+	if err := validateName(g.Name); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	// Intervals count from 1970 and are never negative on the ledger.
+	if g.Epoch.Unix() < 0 || g.Epoch.Year() > maxYear {
+		return fmt.Errorf("epoch: got %v, want a time from 1970 to %d", g.Epoch, maxYear)
 	}
 	if err := g.Clock().Validate(g.Name); err != nil {
 		return fmt.Errorf("rate: %w", err)
 	}
-	if err := g.Calendar().Validate(); err != nil {
-		return fmt.Errorf("rules: %w", err)
+	if err := validateKeys(g.Officers, maxOfficers); err != nil {
+		return fmt.Errorf("officers: %w", err)
 	}
-	if n := len(g.Officers); n == 0 || n > maxOfficers {
-		return fmt.Errorf("officers: got %d, want 1 to %d", n, maxOfficers)
+	if err := validateKeys(g.Founders, maxFounders); err != nil {
+		return fmt.Errorf("founders: %w", err)
 	}
 	if n := g.Rules.ApprovalsNeeded; n < 1 || n > len(g.Officers) {
 		return fmt.Errorf("rules.approvals_needed: got %d, want 1 to the %d officers", n, len(g.Officers))
 	}
-	if n := len(g.Founders); n > maxFounders {
-		return fmt.Errorf("founders: got %d, want at most %d", n, maxFounders)
-	}
 	return g.Rules.validate()
+}
+
+// validateName judges names that stand in signed bytes and on screens.
+func validateName(name string) error {
+	if name == "" || len(name) > maxNameBytes {
+		return fmt.Errorf("got %d bytes, want 1 to %d", len(name), maxNameBytes)
+	}
+	for _, r := range name {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return fmt.Errorf("got %q, want printable characters only", name)
+		}
+	}
+	return nil
+}
+
+// validateKeys refuses a key that is there twice: one officer would count for two.
+func validateKeys(keys []Key, most int) error {
+	if len(keys) > most {
+		return fmt.Errorf("got %d, want at most %d", len(keys), most)
+	}
+	seen := make(map[Key]bool, len(keys))
+	for i, k := range keys {
+		if seen[k] {
+			return fmt.Errorf("[%d]: key %s is there twice", i, k)
+		}
+		seen[k] = true
+	}
+	return nil
 }
 
 // GridTariff returns the grid's prices, nil when islanded.
@@ -148,27 +186,81 @@ func (r Rules) GridTariff() *market.Tariff {
 
 func (r Rules) validate() error {
 	switch {
-	case r.Rule != "uniform":
-		return fmt.Errorf("rules.rule: got %q, want uniform (the only rule of this version)", r.Rule)
+	case r.Rule != market.RuleUniform:
+		return fmt.Errorf("rules.rule: got %q, want %q (the only rule of this version)", r.Rule, market.RuleUniform)
+	// Seconds are bounded before they become a time.Duration, which could wrap.
+	case r.IntervalS < 1 || r.IntervalS > 3600:
+		return fmt.Errorf("rules.interval_s: got %d, want 60, 300, 900, 1800 or 3600", r.IntervalS)
+	case r.LeadS < 0 || r.LeadS > 24*3600:
+		return fmt.Errorf("rules.lead_s: got %d, want 0 to 86400", r.LeadS)
 	case r.MaxAhead < 1 || r.MaxAhead > 10_000:
 		return fmt.Errorf("rules.max_ahead: got %d, want 1 to 10000", r.MaxAhead)
-	case r.ReportDeadlineS < 0 || r.CorrectionWindowS < r.ReportDeadlineS:
-		return errors.New("rules.report_deadline_s: want 0 or more, and at most correction_window_s")
+	case r.ReportDeadlineS < 0 || r.CorrectionWindowS < r.ReportDeadlineS || r.CorrectionWindowS > maxWindowS:
+		return fmt.Errorf("rules.report_deadline_s, correction_window_s: got %d, %d, want 0 or more, rising, at most %d",
+			r.ReportDeadlineS, r.CorrectionWindowS, maxWindowS)
 	case r.ReadingToleranceS < 1 || r.ReadingToleranceS >= r.IntervalS:
 		return fmt.Errorf("rules.reading_tolerance_s: got %d, want 1 to less than the interval's %d", r.ReadingToleranceS, r.IntervalS)
+	case r.CreditLimit < 0:
+		return fmt.Errorf("rules.credit_limit: got %d, want 0 (none) or more", r.CreditLimit)
+	}
+	calendar := market.Calendar{Length: time.Duration(r.IntervalS) * time.Second, Lead: time.Duration(r.LeadS) * time.Second}
+	if err := calendar.Validate(); err != nil {
+		return fmt.Errorf("rules.interval_s, lead_s: %w", err)
+	}
+	return r.validatePrices()
+}
+
+func (r Rules) validatePrices() error {
+	switch {
 	case r.PriceMin < -market.MaxPrice || r.PriceMax > market.MaxPrice || r.PriceMin > r.PriceMax:
 		return fmt.Errorf("rules.price_min, price_max: got %d, %d, want rising and within 2^40", r.PriceMin, r.PriceMax)
 	case r.MaxWattHours < 1 || r.MaxWattHours > 1<<40:
 		return fmt.Errorf("rules.max_wh: got %d, want 1 to 2^40", r.MaxWattHours)
 	case r.CommunityFee < 0 || r.CommunityFee > market.MaxPrice:
 		return fmt.Errorf("rules.community_fee: got %d, want 0 to 2^40", r.CommunityFee)
-	case r.CreditLimit < 0:
-		return fmt.Errorf("rules.credit_limit: got %d, want 0 (none) or more", r.CreditLimit)
 	}
-	if r.Tariff != nil {
-		if err := market.Tariff(*r.Tariff).Validate(); err != nil {
+	prices := []market.Price{r.PriceMin, r.PriceMax, r.CommunityFee}
+	if t := r.GridTariff(); t != nil {
+		if err := t.Validate(); err != nil {
 			return fmt.Errorf("rules.tariff: %w", err)
+		}
+		if t.ExportPrice < r.PriceMin || t.ImportPrice > r.PriceMax {
+			return fmt.Errorf("rules.tariff: got %d to %d, want within price_min %d and price_max %d, or nobody could order at its prices",
+				t.ExportPrice, t.ImportPrice, r.PriceMin, r.PriceMax)
+		}
+		prices = append(prices, t.ImportPrice, t.ExportPrice)
+	}
+	for _, p := range prices {
+		most := new(big.Int).Mul(big.NewInt(int64(p)), big.NewInt(int64(r.MaxWattHours)))
+		if most.Quo(most, big.NewInt(1000)).CmpAbs(big.NewInt(int64(maxLine))) > 0 {
+			return fmt.Errorf("rules.max_wh: got %d, at the price %d that is more than 2^40 micro-units a line: want smaller units or quantities",
+				r.MaxWattHours, p)
 		}
 	}
 	return nil
+}
+
+// encodeGenesis is the genesis as the AppHash commits to it: fields in words, so
+// that no encoder's version can change it.
+func encodeGenesis(chainID string, g Genesis) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "chain %q\nname %q\nepoch %d\nstart %d\nrate %d\nrules %s\n",
+		chainID, g.Name, g.Epoch.UnixNano(), g.Start.UnixNano(), g.Rate, g.Rules.text())
+	for _, k := range g.Officers {
+		fmt.Fprintf(&b, "officer %s\n", k)
+	}
+	for _, k := range g.Founders {
+		fmt.Fprintf(&b, "founder %s\n", k)
+	}
+	return []byte(b.String())
+}
+
+func (r Rules) text() string {
+	tariff := "islanded"
+	if r.Tariff != nil {
+		tariff = fmt.Sprintf("%d/%d", r.Tariff.ImportPrice, r.Tariff.ExportPrice)
+	}
+	return fmt.Sprintf("%s %s fee=%d ahead=%d deadline=%d window=%d tolerance=%d price=%d..%d wh=%d credit=%d approvals=%d interval=%d lead=%d",
+		r.Rule, tariff, r.CommunityFee, r.MaxAhead, r.ReportDeadlineS, r.CorrectionWindowS, r.ReadingToleranceS,
+		r.PriceMin, r.PriceMax, r.MaxWattHours, r.CreditLimit, r.ApprovalsNeeded, r.IntervalS, r.LeadS)
 }

@@ -179,7 +179,7 @@ type IntervalState uint8
 const (
 	IntervalOpen    IntervalState = 0 // orders are taken
 	IntervalCleared IntervalState = 1 // the gate has closed; reports are awaited
-	IntervalSettled IntervalState = 2 // settled, but with substitutes that may be corrected
+	IntervalSettled IntervalState = 2 // settled; the entries left are substitutes that may be corrected
 )
 
 // IntervalRecord is an Interval that is not finished. Entries are sorted by household.
@@ -197,6 +197,7 @@ type IntervalRecord struct {
 // household's record holds the hash chain over them.
 type Settlement struct {
 	_         struct{} `cbor:",toarray"`
+	Number    uint64   // of the household's, from 1 on: the order in which the chain covers them
 	Interval  market.Interval
 	Household market.HouseholdID
 	Version   uint32 // 1 is the first; each correction adds one
@@ -213,6 +214,7 @@ type Settlement struct {
 // clock's record holds the hash chain over them.
 type MarketResult struct {
 	_          struct{} `cbor:",toarray"`
+	Number     uint64   // from 1 on: the order in which the chain covers them
 	Interval   market.Interval
 	Price      market.Price
 	Bought     market.WattHours // by all households, from each other and from the grid
@@ -225,9 +227,10 @@ type MarketResult struct {
 
 // clockRecord is the ledger's own place in time.
 type clockRecord struct {
-	_     struct{}        `cbor:",toarray"`
-	Next  market.Interval // the Interval whose gate closes next
-	Chain [32]byte        // hash chain over the MarketResults
+	_       struct{}        `cbor:",toarray"`
+	Next    market.Interval // the Interval whose gate closes next
+	Settled uint64          // MarketResults so far
+	Chain   [32]byte        // hash chain over them
 }
 
 // Keys of the records. The first byte tells the type; order of bytes is order of
@@ -273,8 +276,10 @@ func KeyText(key string) string {
 	return fmt.Sprintf("unknown record %x", key)
 }
 
-func chainHash(prev [32]byte, record []byte) [32]byte {
-	return sha256.Sum256(append(prev[:], record...))
+// NextChain is one step of a hash chain over the history: zero at first, then
+// SHA-256 of the chain so far and the next encoded Settlement or MarketResult.
+func NextChain(prev [32]byte, encoded []byte) [32]byte {
+	return sha256.Sum256(append(prev[:], encoded...))
 }
 
 // Encode gives the bytes that the household's hash chain covers.

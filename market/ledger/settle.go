@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -25,22 +24,22 @@ func (d *draft) report(k market.Interval, id market.HouseholdID, imported, expor
 	if err := d.correct(k, old, e); err != nil {
 		return fmt.Errorf("correcting interval %d: %w", k, err)
 	}
-	if !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Quality == QualitySubstitute }) {
-		d.dropInterval(k)
-	}
 	return nil
 }
 
-// settleComplete settles every Interval for which the last report has come in
-// this block.
-func (d *draft) settleComplete() error {
+// finish settles every Interval for which the last report has come in this block,
+// and forgets what has been corrected in it. Once a block, because each looks at
+// all entries.
+func (d *draft) finish() error {
 	for _, k := range d.openIntervals(d.next()) {
 		if _, touched := d.intervals[k]; !touched {
 			continue
 		}
 		r, _ := d.interval(k)
-		complete := !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Quality == QualityMissing })
-		if r.State == IntervalCleared && complete {
+		switch {
+		case r.State == IntervalSettled:
+			d.forgetFinal(k)
+		case !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Quality == QualityMissing }):
 			if err := d.settle(k); err != nil {
 				return err
 			}
@@ -49,17 +48,26 @@ func (d *draft) settleComplete() error {
 	return nil
 }
 
+// forgetFinal keeps of a settled Interval only what may still be corrected: a
+// home that is away for a month must not make all others keep the whole street's
+// entries for a month. The rest is in the history.
+func (d *draft) forgetFinal(k market.Interval) {
+	r := d.editInterval(k)
+	r.Entries = slices.DeleteFunc(r.Entries, func(e Entry) bool { return e.Quality != QualitySubstitute })
+	if len(r.Entries) == 0 {
+		d.dropInterval(k)
+	}
+}
+
 // settle pays for an Interval by R7. What is missing is substituted by R8; then
 // the record stays until the last substitute is corrected or the window closes.
 func (d *draft) settle(k market.Interval) error {
 	r := d.editInterval(k)
 	var pool market.Pool
-	substitutes := 0
 	for i := range r.Entries {
 		e := &r.Entries[i]
 		if e.Quality == QualityMissing {
 			e.Import, e.Export, e.Quality = e.Bought, e.Sold, QualitySubstitute
-			substitutes++
 		}
 		ts, err := market.SettleHousehold(k, e.position(), d.terms())
 		if err != nil {
@@ -79,11 +87,8 @@ func (d *draft) settle(k market.Interval) error {
 	if err := d.recordResult(k, r, pool.Bought, ts); err != nil {
 		return err
 	}
-	if substitutes == 0 {
-		d.dropInterval(k)
-	} else {
-		r.State = IntervalSettled
-	}
+	r.State = IntervalSettled
+	d.forgetFinal(k)
 	return nil
 }
 
@@ -126,19 +131,19 @@ func (d *draft) record(k market.Interval, e *Entry, ts []market.Transfer) error 
 	if err := d.book(ts); err != nil {
 		return fmt.Errorf("settling interval %d, household %s: %w", k, e.Household, err)
 	}
-	e.Version++
-	s := &Settlement{
-		Interval: k, Household: e.Household, Version: e.Version,
-		Bought: e.Bought, Sold: e.Sold, Price: e.Price,
-		Import: e.Import, Export: e.Export, Quality: e.Quality,
-		Moves: movesOf(ts, market.HouseholdAccount(e.Household)),
-	}
 	h, err := d.editHousehold(e.Household)
 	if err != nil {
 		return err
 	}
+	e.Version++
 	h.Settled++
-	h.Chain = chainHash(h.Chain, encode(s))
+	s := &Settlement{
+		Number: h.Settled, Interval: k, Household: e.Household, Version: e.Version,
+		Bought: e.Bought, Sold: e.Sold, Price: e.Price,
+		Import: e.Import, Export: e.Export, Quality: e.Quality,
+		Moves: movesOf(ts, market.HouseholdAccount(e.Household)),
+	}
+	h.Chain = NextChain(h.Chain, s.Encode())
 	d.history = append(d.history, Event{Settlement: s})
 	return nil
 }
@@ -147,24 +152,13 @@ func (d *draft) recordResult(k market.Interval, r *IntervalRecord, bought market
 	if err := d.book(ts); err != nil {
 		return fmt.Errorf("settling interval %d: %w", k, err)
 	}
+	c := d.editClock()
+	c.Settled++
 	result := &MarketResult{
-		Interval: k, Price: r.Price, Bought: bought, GridImport: r.GridImport, GridExport: r.GridExport,
+		Number: c.Settled, Interval: k, Price: r.Price, Bought: bought, GridImport: r.GridImport, GridExport: r.GridExport,
 		Welfare: r.Welfare, Households: uint64(len(r.Entries)), Moves: movesOf(ts, ""),
 	}
-	c := d.editClock()
-	c.Chain = chainHash(c.Chain, encode(result))
+	c.Chain = NextChain(c.Chain, result.Encode())
 	d.history = append(d.history, Event{Result: result})
 	return nil
-}
-
-// householdIDs returns all members of the draft, sorted.
-func (d *draft) householdIDs() []market.HouseholdID {
-	ids := d.base.Households()
-	for id := range d.households {
-		if _, ok := d.base.households[id]; !ok {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, func(a, b market.HouseholdID) int { return cmp.Compare(string(a[:]), string(b[:])) })
-	return ids
 }

@@ -1,12 +1,11 @@
 package ledger
 
 import (
+	"bytes"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/cometbft/cometbft/crypto/merkle"
 
@@ -51,6 +50,9 @@ func Found(chainID string, g Genesis) (*State, *Delta, error) {
 }
 
 func emptyState(chainID string, g Genesis) (*State, error) {
+	if err := validateName(chainID); err != nil {
+		return nil, fmt.Errorf("chain id: %w", err)
+	}
 	if err := g.Validate(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
@@ -69,90 +71,14 @@ func emptyState(chainID string, g Genesis) (*State, error) {
 	return s, nil
 }
 
-// LoadState builds a state from its records, as the store kept them. It trusts
-// nothing: unknown keys and bytes that are not canonical are errors that name
-// the record.
-func LoadState(chainID string, g Genesis, records func(yield func(key string, value []byte) bool)) (*State, error) {
-	s, err := emptyState(chainID, g)
-	if err != nil {
-		return nil, err
-	}
-	var bad error
-	records(func(key string, value []byte) bool {
-		if err := s.load(key, value); err != nil {
-			bad = fmt.Errorf("record %s: %w", KeyText(key), err)
-			return false
-		}
-		return true
-	})
-	if bad != nil {
-		return nil, bad
-	}
-	s.keys = slices.Sorted(maps.Keys(s.values))
-	s.appHash = rootOf(s.keys, func(k string) [32]byte { return s.values[k] })
-	return s, nil
-}
-
-// load puts one encoded record where it belongs; it serves LoadState and Absorb.
-func (s *State) load(key string, value []byte) error {
-	if key == "" {
-		return fmt.Errorf("empty key")
-	}
-	rest := key[1:]
-	switch key[0] {
-	case prefixGenesis:
-		// Only its hash matters: it ties the AppHash to the rules.
-	case prefixClock:
-		if err := decode(value, &s.clock); err != nil {
-			return err
-		}
-	case prefixAccount:
-		var m market.Money
-		if err := decode(value, &m); err != nil {
-			return err
-		}
-		s.accounts[market.Account(rest)] = m
-	case prefixHousehold:
-		if len(rest) != len(market.HouseholdID{}) {
-			return fmt.Errorf("key has %d bytes", len(key))
-		}
-		h := new(Household)
-		if err := decode(value, h); err != nil {
-			return err
-		}
-		s.households[market.HouseholdID([]byte(rest))] = h
-		s.members[h.Network] = true
-	case prefixMeter:
-		if len(rest) != len(MeterID{}) {
-			return fmt.Errorf("key has %d bytes", len(key))
-		}
-		m := new(Meter)
-		if err := decode(value, m); err != nil {
-			return err
-		}
-		s.meters[MeterID([]byte(rest))] = m
-	case prefixInterval:
-		k, err := intervalOfKey(rest)
-		if err != nil {
-			return err
-		}
-		r := new(IntervalRecord)
-		if err := decode(value, r); err != nil {
-			return err
-		}
-		s.intervals[k] = r
-	default:
-		return fmt.Errorf("unknown type %q", key[0])
-	}
-	s.values[key] = sha256.Sum256(value)
-	return nil
-}
-
-// Absorb makes s the state after the delta. The delta must come from Apply on
-// exactly this state.
+// Absorb makes s the state after the delta, which must come from Apply on this
+// state, once: anything else would be a wrong ledger from here on, so it panics.
 func (s *State) Absorb(d *Delta) {
+	if s.appHash != d.base {
+		panic(fmt.Sprintf("ledger: absorbing a delta of state %x into state %x", d.base, s.appHash))
+	}
 	if d.next == nil {
-		return
+		return // it changes nothing
 	}
 	d.next(s)
 	d.next = nil
@@ -194,6 +120,9 @@ func (s *State) Clock() market.Clock { return s.genesis.Clock() }
 
 // Calendar returns the community's intervals.
 func (s *State) Calendar() market.Calendar { return s.genesis.Calendar() }
+
+// Settled returns how many MarketResults there are so far, and the hash chain over them.
+func (s *State) Settled() (n uint64, chain [32]byte) { return s.clock.Settled, s.clock.Chain }
 
 // Next returns the Interval whose gate closes next.
 func (s *State) Next() market.Interval { return s.clock.Next }
@@ -252,5 +181,5 @@ func (s *State) IsMember(network ed25519.PublicKey) bool {
 }
 
 func compareHouseholds(a, b market.HouseholdID) int {
-	return strings.Compare(string(a[:]), string(b[:]))
+	return bytes.Compare(a[:], b[:])
 }

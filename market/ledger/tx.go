@@ -33,9 +33,11 @@ type body interface {
 	shape() *Refusal
 	// check judges against the state: may this be done now?
 	check(d *draft, tx *Tx) *Refusal
-	// signer is the key whose signature the transaction needs in this state.
+	// signer is the key whose signature the transaction needs in this state; a
+	// refusal if this state does not know all keys that verify needs.
 	signer(d *draft, tx *Tx) (Key, *Refusal)
-	// verify judges the signatures inside the body (approvals, readings).
+	// verify judges the signatures inside the body (approvals, readings). With
+	// the same signer its answer is the same in every state.
 	verify(d *draft, tx *Tx) *Refusal
 	// apply changes the draft. An error is a broken invariant, not a refusal.
 	apply(d *draft, tx *Tx) error
@@ -100,13 +102,22 @@ func DecodeTx(b []byte) (*Tx, error) {
 	if err := decode(tx.env.Body, tx.body); err != nil {
 		return nil, refuse(CodeMalformed, row.name, "%v", err)
 	}
-	if tx.env.Kind != KindTick && len(tx.env.Signature) != ed25519.SignatureSize {
-		return nil, refuse(CodeBadSignature, "signature", "%d bytes, want %d", len(tx.env.Signature), ed25519.SignatureSize)
-	}
-	if err := tx.body.shape(); err != nil {
+	if err := tx.shape(); err != nil {
 		return nil, err
 	}
 	return tx, nil
+}
+
+// shape judges what needs no state.
+func (tx *Tx) shape() *Refusal {
+	switch n := len(tx.env.Signature); {
+	case tx.env.Kind != KindTick && n != ed25519.SignatureSize:
+		return refuse(CodeBadSignature, "signature", "%d bytes, want %d", n, ed25519.SignatureSize)
+	case tx.env.Kind == KindTick && (tx.env.Household != market.HouseholdID{} || tx.env.Signature == nil || n != 0):
+		// nil is null in CBOR: a second spelling of the empty signature
+		return refuse(CodeMalformed, "tick", "has no household and an empty signature")
+	}
+	return tx.body.shape()
 }
 
 // Kind returns what the transaction does.
@@ -162,9 +173,10 @@ func (s *State) CheckTx(tx *Tx) error {
 	return nil
 }
 
-// VerifyTx judges the signatures alone. Unlike CheckTx its answer for a given
-// state never changes as time passes, so a proposal may be refused by it. An
-// unknown signer is no reason: the transaction before it in the block may make it known.
+// VerifyTx judges the signatures alone. It answers by the state and the bytes,
+// never by time, so a proposal may be refused by it. A signer or meter that the
+// state does not know is no reason, since the transaction before it in the block
+// may make it known; nothing is then remembered as verified.
 func (s *State) VerifyTx(tx *Tx, known func(hash [32]byte, by Key) bool) error {
 	if tx.Kind() == KindTick {
 		return nil

@@ -55,6 +55,9 @@ func (r *RegisterMeter) check(d *draft, tx *Tx) *Refusal {
 	if h.HasMeter {
 		return refuse(CodeAlreadyRegistered, "household", "%s already has meter %s", tx.env.Household, h.Meter)
 	}
+	if r.Key == h.Key || r.Key == h.Device || r.Key == h.Network {
+		return refuse(CodeBadKey, "key", "is another key of the household: one key, one purpose")
+	}
 	if _, ok := d.meter(MeterIDOf(r.Key)); ok {
 		return refuse(CodeAlreadyRegistered, "key", "meter %s belongs to another household", MeterIDOf(r.Key))
 	}

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"slices"
@@ -36,7 +35,10 @@ func (o *PlaceOrder) shape() *Refusal {
 	if o.Seq == 0 {
 		return refuse(CodeSequenceUsed, "seq", "got 0, want 1 or more")
 	}
-	if n := len(o.Steps); n > market.MaxSteps {
+	switch n := len(o.Steps); {
+	case n == 0:
+		return refuse(CodeBadSteps, "steps", "got none, want 1 to %d (one of price 0 and 0 Wh withdraws)", market.MaxSteps)
+	case n > market.MaxSteps:
 		return refuse(CodeTooManySteps, "steps", "got %d, want 1 to %d", n, market.MaxSteps)
 	}
 	return nil
@@ -59,12 +61,7 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 	if refusal := o.checkSteps(d, tx); refusal != nil {
 		return refusal
 	}
-	var e Entry
-	if r, ok := d.interval(o.Interval); ok {
-		if i, found := r.find(tx.env.Household); found {
-			e = r.Entries[i]
-		}
-	}
+	e, _ := d.entry(o.Interval, tx.env.Household)
 	if seq := *e.seq(o.Side); o.Seq <= seq {
 		return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", o.Seq, seq)
 	}
@@ -118,7 +115,7 @@ func (o *PlaceOrder) signer(d *draft, tx *Tx) (Key, *Refusal) { return d.deviceO
 func (o *PlaceOrder) verify(*draft, *Tx) *Refusal             { return nil }
 
 func (o *PlaceOrder) apply(d *draft, tx *Tx) error {
-	e := d.editInterval(o.Interval).entry(tx.env.Household)
+	e := d.editEntry(o.Interval, tx.env.Household)
 	*e.seq(o.Side) = o.Seq
 	if o.withdraws() {
 		*e.steps(o.Side) = nil
@@ -145,7 +142,7 @@ func (e *Entry) steps(s market.Side) *[]Step {
 // find looks a household up among the sorted entries.
 func (r *IntervalRecord) find(h market.HouseholdID) (int, bool) {
 	return slices.BinarySearchFunc(r.Entries, h, func(e Entry, h market.HouseholdID) int {
-		return cmp.Compare(string(e.Household[:]), string(h[:]))
+		return compareHouseholds(e.Household, h)
 	})
 }
 
@@ -156,13 +153,4 @@ func (r *IntervalRecord) Entry(h market.HouseholdID) (Entry, bool) {
 		return Entry{}, false
 	}
 	return r.Entries[i], true
-}
-
-// entry returns the household's entry to write to, made if there is none.
-func (r *IntervalRecord) entry(h market.HouseholdID) *Entry {
-	i, ok := r.find(h)
-	if !ok {
-		r.Entries = slices.Insert(r.Entries, i, Entry{Household: h})
-	}
-	return &r.Entries[i]
 }

@@ -194,9 +194,9 @@ func (d *draft) atBoundary(field string, atMs int64, boundary time.Time) *Refusa
 
 // reportable says whether a report for the Interval is still wanted.
 func (d *draft) reportable(k market.Interval, id market.HouseholdID) *Refusal {
-	r, ok := d.interval(k)
-	if ok {
-		if e, found := r.Entry(id); found && (e.Quality == QualityMissing || e.Quality == QualitySubstitute) {
+	if _, ok := d.interval(k); ok {
+		// A settled record keeps only what can still be corrected.
+		if e, found := d.entry(k, id); found && (e.Quality == QualityMissing || e.Quality == QualitySubstitute) {
 			return nil
 		}
 		return refuse(CodeAlreadyReported, "interval", "%d", k)
@@ -207,7 +207,12 @@ func (d *draft) reportable(k market.Interval, id market.HouseholdID) *Refusal {
 	return refuse(CodeAlreadyReported, "interval", "%d is settled", k)
 }
 
-func (r *ReportMeter) signer(d *draft, tx *Tx) (Key, *Refusal) { return d.deviceOf(tx) }
+func (r *ReportMeter) signer(d *draft, tx *Tx) (Key, *Refusal) {
+	if _, ok := d.meter(r.Start.Meter); !ok {
+		return Key{}, refuse(CodeUnknownMeter, "meter", "%s is not registered", r.Start.Meter)
+	}
+	return d.deviceOf(tx)
+}
 
 func (r *ReportMeter) verify(d *draft, _ *Tx) *Refusal {
 	m, ok := d.meter(r.Start.Meter)

@@ -4,20 +4,25 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 )
 
-// MaxTickSpan bounds how many gates one tick may close, so that the block after a
-// long outage stays small; the next blocks close the rest.
-const MaxTickSpan = 10_000
+const (
+	// MaxTickSpan bounds the span of a tick.
+	MaxTickSpan = 10_000
+	// maxTickEntries bounds what a tick makes the ledger write: the households
+	// times the gates that it closes, some megabytes of records and history.
+	maxTickEntries = 1 << 16
+)
 
-// Tick closes the gates of the Intervals From to To, both included. Only the
-// proposer of a block brings one, last in the block; it carries no signature,
-// since the block is signed.
+// Tick says that the gates of the Intervals From to To, both included, have
+// closed. Only the proposer of a block brings one, last in the block; it carries
+// no signature, since the block is signed.
+//
+// The ledger closes them in this block, but after a long outage of a large
+// community only as many as a block can carry, at least one. The next tick
+// begins where this one stopped, which State.Next tells.
 type Tick struct {
 	_    struct{} `cbor:",toarray"`
 	From market.Interval
 	To   market.Interval
-
-	seed [32]byte // of the block, set by Apply
-	last bool
 }
 
 // NewTick makes the transaction that closes the gates of from to to.
@@ -41,9 +46,9 @@ func (t *Tick) shape() *Refusal {
 	return nil
 }
 
-func (t *Tick) check(d *draft, tx *Tx) *Refusal {
-	if !t.last || tx.env.Household != (market.HouseholdID{}) || len(tx.env.Signature) != 0 {
-		return refuse(CodeTickMisplaced, "tick", "a tick is unsigned and the last transaction of its block")
+func (t *Tick) check(d *draft, _ *Tx) *Refusal {
+	if !d.last {
+		return refuse(CodeTickMisplaced, "tick", "a tick is the last transaction of its block")
 	}
 	if t.From != d.next() {
 		return refuse(CodeTickNotNext, "from", "got %d, want %d", t.From, d.next())
@@ -55,10 +60,13 @@ func (t *Tick) signer(*draft, *Tx) (Key, *Refusal) { return Key{}, nil }
 func (t *Tick) verify(*draft, *Tx) *Refusal        { return nil }
 
 func (t *Tick) apply(d *draft, _ *Tx) error {
-	for k := t.From; k <= t.To; k++ {
-		if err := d.closeGate(k, t.seed); err != nil {
+	awaited := d.awaited() // nobody joins within a tick
+	entries := 0
+	for k := t.From; k <= t.To && (k == t.From || entries+len(awaited) <= maxTickEntries); k++ {
+		if err := d.closeGate(k, awaited); err != nil {
 			return err
 		}
+		entries += len(awaited)
 	}
 	return d.passDeadlines()
 }

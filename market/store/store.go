@@ -288,6 +288,10 @@ func loadState(tx *bolt.Tx, chainID string, g ledger.Genesis) (*ledger.State, er
 		})
 	})
 	switch {
+	case errors.Is(err, ledger.ErrOtherGenesis):
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+	case bad != nil && !errors.Is(bad, errStop):
+		return nil, bad // before err, which then only says what is missing
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case bad != nil:
@@ -390,4 +394,3 @@ func keyText(bucket, key []byte) string {
 	}
 	return fmt.Sprintf("%s record %x", bucket, key)
 }
-

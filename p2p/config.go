@@ -38,10 +38,11 @@ type Config struct {
 
 // Limits bound what peers may cost us. A zero field means its default.
 //
-// The largest memory that hostile peers can pin follows from them: frames in validation
-// (Peers × 32 × MessageSize, in practice bounded by TotalRate), ids in the duplicate
-// cache (TotalRate × 60 s × about 120 B: 29 MB by default), and requests in progress
-// (64 × RequestSize).
+// The memory that hostile members can pin follows from them: per peer, payloads that
+// await validation (2 MiB of burst plus 32 × MessageSize) and frames that it does not
+// read (256, which share their payloads with other peers'); for all together, the ids of
+// recent messages (TotalRate × 60 s × about 0.4 kB, 48 MB by default) and requests in
+// progress (8 × Requests × RequestSize).
 type Limits struct {
 	// MessageRate and MessageBurst are the token bucket of gossip messages of one peer,
 	// in messages per second. A peer relays other homes' messages, so this is measured

@@ -21,6 +21,8 @@ const (
 	statusFailed                 // the body is the handler's error text
 	statusTooLarge               // the request is above the handler's limit
 	statusBusy                   // too many requests of this peer
+
+	statusNone status = 0xff // never on the wire: the stream is reset instead
 )
 
 // maxErrorText bounds the error text of a reply.

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"crypto/ed25519"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ type gate struct {
 	member   func(ed25519.PublicKey) bool
 	capacity int
 	count    *counters
+	log      *slog.Logger
 	network  atomic.Value // networkBox, set before the first connection
 }
 
@@ -72,6 +74,8 @@ func (g *gate) admit(id peer.ID) bool {
 		return true
 	}
 	g.count.gated.Add(1)
+	// Debug, because strangers can make it happen as often as they like.
+	g.log.Debug("connection refused, not a member", "peer", id.String())
 	return false
 }
 
@@ -128,11 +132,11 @@ func (h *Host) notifiee() network.Notifiee {
 			if n.Connectedness(id) == network.Connected {
 				return
 			}
+			h.dialer.lost(id)
 			if h.table.lookup(id) != nil {
 				h.table.setConnected(id, false)
+				h.log.Info("peer disconnected", "peer", id.String())
 			}
-			h.dialer.lost(id)
-			h.log.Info("peer disconnected", "peer", id.String())
 		},
 	}
 }

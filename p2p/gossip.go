@@ -29,9 +29,9 @@ const (
 	// outboundFrames is how many frames wait for one slow reader before more are dropped.
 	// Frames to several peers share their payloads.
 	outboundFrames = 256
-	// validateQueue holds messages for the validators: the in-flight allowance of all
-	// peers at the default limit, so that it fills only when everybody floods.
-	validateQueue = 64 * inflightPerPeer
+	// validateSlack is what the validation queue holds beyond a burst of all peers at
+	// once, which the token buckets let through.
+	validateSlack = 1024
 	// validateTimeout ends the context that the caller's validate gets.
 	validateTimeout = 5 * time.Second
 	maxTopicName    = 128
@@ -64,7 +64,7 @@ func newGossip(ctx context.Context, h *Host) (*pubsub.PubSub, error) {
 		pubsub.WithMaxMessageSize(h.intake.maxFrame),
 		pubsub.WithMaxControlMessageSize(min(h.intake.maxFrame, 64<<10)),
 		pubsub.WithPeerOutboundQueueSize(outboundFrames),
-		pubsub.WithValidateQueueSize(validateQueue),
+		pubsub.WithValidateQueueSize(h.limits.TotalBurst+validateSlack),
 		pubsub.WithValidateWorkers(max(2, runtime.NumCPU())),
 		pubsub.WithSeenMessagesTTL(seenFor),
 		pubsub.WithSubscriptionFilter(subscriptions{h}),

@@ -75,7 +75,6 @@ type Host struct {
 	dialer *dialer
 	host   host.Host
 	gossip *pubsub.PubSub
-	mdns   interface{ Close() error } // nil if off
 
 	// lifetime ends with Close. It is kept because New and Close, not a Run, delimit the
 	// host's life, and handlers of incoming streams have no other context.
@@ -111,7 +110,7 @@ func New(cfg Config) (*Host, error) {
 		serving: make(chan struct{}, 8*limits.Requests),
 	}
 	h.topics.byName = make(map[string]*Topic)
-	h.gate = &gate{member: cfg.Member, capacity: limits.Peers, count: &h.count}
+	h.gate = &gate{member: cfg.Member, capacity: limits.Peers, count: &h.count, log: log}
 	h.lifetime, h.end = context.WithCancel(context.Background())
 	if err := h.start(cfg, addrs); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -147,9 +146,7 @@ func (h *Host) start(cfg Config, addrs parsed) error {
 		}
 	}
 	if cfg.MDNS != "" {
-		if h.mdns, err = startMDNS(h, cfg.MDNS); err != nil {
-			return fmt.Errorf("starting mdns: %w", err)
-		}
+		h.spawn(func(ctx context.Context) { h.discover(ctx, cfg.MDNS) })
 	}
 	h.spawn(h.patrol)
 	return nil
@@ -241,17 +238,12 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.end()
-	var errs []error
-	if !already {
-		if h.mdns != nil {
-			errs = append(errs, h.mdns.Close())
-		}
-		if h.host != nil {
-			errs = append(errs, h.host.Close())
-		}
+	var err error
+	if !already && h.host != nil {
+		err = h.host.Close() // ends the streams, and with them whoever waits on one
 	}
 	h.wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("closing p2p host: %w", err)
 	}
 	return nil

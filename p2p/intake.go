@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ const (
 	// one per frame plus one per KiB: about 4 MiB or 4000 small frames per second. Above
 	// it the peer is read later, never dropped.
 	frameRate  = 4096
-	frameBurst = 8192
+	frameBurst = 2048
 	// streamRate and streamBurst bound how often a peer may open a gossip stream, which
 	// is what it must do again after each frame that cannot be decoded.
 	streamRate  = 1
@@ -228,6 +229,9 @@ func (s *inStream) Close() error {
 	return s.Stream.Close()
 }
 
+// insane is the size of a frame whose length is not a sane number.
+const insane = math.MaxUint64
+
 // frameMeter finds the frames in a stream of varint-prefixed frames, however it is cut.
 type frameMeter struct {
 	prefix uint64 // value of the prefix so far
@@ -235,8 +239,8 @@ type frameMeter struct {
 	body   uint64 // bytes of the frame still to come
 }
 
-// feed takes the next bytes and returns the sizes of the frames that begin in them. A
-// prefix that is no sane length counts as the largest one.
+// feed takes the next bytes and returns the sizes of the frames that begin in them. After
+// an insane one it must not be fed again.
 func (m *frameMeter) feed(p []byte) []uint64 {
 	var sizes []uint64
 	for len(p) > 0 {
@@ -249,7 +253,7 @@ func (m *frameMeter) feed(p []byte) []uint64 {
 		b := p[0]
 		p = p[1:]
 		if m.shift >= 63 {
-			return append(sizes, 1<<63)
+			return append(sizes, insane)
 		}
 		m.prefix |= uint64(b&0x7f) << m.shift
 		m.shift += 7

@@ -42,50 +42,57 @@ func (h *Host) serve(ctx context.Context, s network.Stream, maxRequest int,
 ) {
 	ctx, cancel := context.WithTimeout(ctx, h.limits.RequestTimeout)
 	defer cancel()
-	stop := bind(ctx, s)
-	defer stop()
-	if err := h.answer(ctx, s, maxRequest, handler); err != nil {
+	defer bind(ctx, s)()
+	st, body, err := h.answer(ctx, s, maxRequest, handler)
+	if err != nil {
 		h.count.requestsFailed.Add(1)
 		h.log.Debug("answering request", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
-		_ = s.Reset() // a no-op on a stream that was closed in order
+	}
+	if st == statusNone {
+		_ = s.Reset() // nothing to say to this peer
+		return
+	}
+	if err := reply(s, st, body); err != nil {
+		h.log.Debug("writing reply", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
+		_ = s.Reset() // it is broken anyway
 	}
 }
 
-// answer reads one request, has it handled and writes the reply.
+// answer reads one request and has it handled. It returns what to reply, and the error if
+// that is not the handler's body.
 func (h *Host) answer(ctx context.Context, s network.Stream, maxRequest int,
 	handler func(ctx context.Context, from PeerID, request []byte) ([]byte, error),
-) error {
+) (status, []byte, error) {
 	id := s.Conn().RemotePeer()
 	if !h.gate.allows(id) {
 		h.spawn(func(context.Context) { h.expel(id) })
-		return ErrNotMember
+		return statusNone, nil, ErrNotMember
 	}
 	st := h.table.get(id)
 	release, ok := h.admitRequest(st)
 	if !ok {
 		h.count.limitedRequest.Add(1)
-		return errors.Join(ErrBusy, reply(s, statusBusy, nil))
+		return statusBusy, nil, ErrBusy
 	}
 	defer release()
 	request, err := readFrame(s, maxRequest)
 	if errors.Is(err, ErrTooLarge) {
 		h.count.oversized.Add(1)
-		return errors.Join(err, reply(s, statusTooLarge, nil))
+		return statusTooLarge, nil, fmt.Errorf("reading request: %w", err)
 	} else if err != nil {
-		return fmt.Errorf("reading request: %w", err)
+		return statusNone, nil, fmt.Errorf("reading request: %w", err)
 	}
 	h.count.requestsIn.Add(1)
 	h.count.requestBytesIn.Add(uint64(len(request)))
 	body, err := handler(ctx, st.text, request)
-	if err != nil {
-		return errors.Join(fmt.Errorf("handling request: %w", err), reply(s, statusFailed, []byte(errorText(err.Error()))))
+	if err == nil && len(body) > h.limits.ReplySize {
+		err = fmt.Errorf("reply: %w: %d bytes, want at most %d", ErrTooLarge, len(body), h.limits.ReplySize)
 	}
-	if len(body) > h.limits.ReplySize {
-		err := fmt.Errorf("reply: %w: %d bytes, want at most %d", ErrTooLarge, len(body), h.limits.ReplySize)
-		return errors.Join(err, reply(s, statusFailed, []byte(errorText(err.Error()))))
+	if err != nil {
+		return statusFailed, []byte(errorText(err.Error())), fmt.Errorf("handling request: %w", err)
 	}
 	h.count.requestBytesOut.Add(uint64(len(body)))
-	return reply(s, statusOK, body)
+	return statusOK, body, nil
 }
 
 // admitRequest applies the peer's bucket, then its share of handlers, then all of them.
@@ -164,17 +171,20 @@ func (h *Host) exchange(ctx context.Context, to PeerID, protocolID string, reque
 		return nil, fmt.Errorf("opening stream: %w", err)
 	}
 	defer bind(ctx, s)()
-	defer s.Reset() //nolint:errcheck // the exchange is over, well or badly
-	// A peer that refuses may stop reading before it has everything, so that writing
-	// fails although its answer, which says why, is on its way.
-	werr := writeFrame(s, nil, request)
-	if werr == nil {
-		werr = s.CloseWrite()
-	}
+	// Written aside, because a peer that refuses may stop reading before it has
+	// everything, although its answer, which says why, is on its way.
+	written := make(chan error, 1)
+	go func() {
+		err := writeFrame(s, nil, request)
+		if err == nil {
+			err = s.CloseWrite()
+		}
+		written <- err
+	}()
 	body, err := readReply(s, maxReply)
-	if err != nil && werr != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrRemote) {
-		return nil, fmt.Errorf("writing request: %w", werr)
-	} else if err != nil {
+	_ = s.Reset() // the exchange is over, well or badly; this ends the writing too
+	<-written
+	if err != nil {
 		return nil, fmt.Errorf("reading reply: %w", err)
 	}
 	return body, nil

@@ -1,0 +1,185 @@
+package household
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/commonwatt/commonwatt/market/consensus"
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Files and folders in a home's folder.
+const (
+	ConfigFile    = "agent.yaml"
+	CommunityFile = "community.json" // the genesis document
+	AdmissionFile = "admission.txt"  // transactions, one a line in hexadecimal, that make the home a member
+	EngineFolder  = "engine"
+	DiskFile      = "home.db"
+	PIDFile       = "agent.pid"
+)
+
+// ValidatorKeyFiles are where a home keeps its validator key and the state that
+// keeps it from signing twice.
+func ValidatorKeyFiles(dir string) (key, state string) {
+	return filepath.Join(dir, "keys", "validator.json"), filepath.Join(dir, EngineFolder, "data", "validator-state.json")
+}
+
+// Founder is one of the homes with which a community begins.
+type Founder struct {
+	Name      string
+	Dir       string // made if it is missing
+	Validator bool
+	Meter     ledger.RegisterMeter // Key and Approvals are filled in
+}
+
+// Founding is what it takes to begin a community.
+type Founding struct {
+	Name    string // also the chain's id
+	Dir     string // the cooperative's folder: officers' keys
+	Epoch   time.Time
+	Start   time.Time
+	Rate    int64
+	Rules   ledger.Rules
+	Homes   []Founder
+	MeterOf func(Founder) (ed25519.PublicKey, error) // the key of a meter that signs; nil: all sign by agent
+}
+
+// officerCount is how many officers a founded community has; two sign an admission.
+const officerCount = 3
+
+// Found makes the keys of all homes and officers, the genesis document, and for
+// each home the approved transactions with which it will register itself. Each
+// home's folder gets its own copy; private keys stay where they are made.
+func Found(f Founding) error {
+	officers, err := createOfficers(f.Dir)
+	if err != nil {
+		return fmt.Errorf("founding %s: %w", f.Name, err)
+	}
+	g := ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules}
+	for _, o := range officers {
+		g.Officers = append(g.Officers, Public(o))
+	}
+	keys := make([]*Keys, len(f.Homes))
+	var validators []consensus.Validator
+	for i, h := range f.Homes {
+		if keys[i], err = CreateKeys(h.Dir); err != nil {
+			return fmt.Errorf("founding %s: %w", f.Name, err)
+		}
+		pub, err := consensus.NewValidatorKey(ValidatorKeyFiles(h.Dir))
+		if err != nil {
+			return fmt.Errorf("founding %s: %w", f.Name, err)
+		}
+		if h.Validator {
+			validators = append(validators, consensus.Validator{Name: h.Name, PubKey: pub, Power: 1})
+		}
+		g.Founders = append(g.Founders, Public(keys[i].Network))
+	}
+	doc, err := consensus.GenesisDoc(f.Name, g, validators, f.Start)
+	if err != nil {
+		return fmt.Errorf("founding %s: %w", f.Name, err)
+	}
+	for i, h := range f.Homes {
+		if err := f.equip(h, keys[i], officers[:g.Rules.ApprovalsNeeded], doc); err != nil {
+			return fmt.Errorf("founding %s: %s: %w", f.Name, h.Name, err)
+		}
+	}
+	return nil
+}
+
+func createOfficers(dir string) ([]ed25519.PrivateKey, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	var officers []ed25519.PrivateKey
+	for i := range officerCount {
+		path := filepath.Join(dir, fmt.Sprintf("officer-%d.key", i+1))
+		if err := CreateKey(path); err != nil {
+			return nil, err
+		}
+		key, err := LoadKey(path)
+		if err != nil {
+			return nil, err
+		}
+		officers = append(officers, key)
+	}
+	return officers, nil
+}
+
+// equip writes what a home needs to start as a member.
+func (f *Founding) equip(h Founder, k *Keys, officers []ed25519.PrivateKey, doc []byte) error {
+	meterKey := k.Meter.Public().(ed25519.PublicKey)
+	if f.MeterOf != nil {
+		own, err := f.MeterOf(h)
+		if err != nil {
+			return err
+		}
+		if own != nil {
+			meterKey = own
+		}
+	}
+	id := k.ID()
+	member := ledger.RegisterHousehold{
+		Key: Public(k.Household), Device: Public(k.Device), Network: Public(k.Network), Node: ledger.RootNode,
+	}
+	member.Approvals = approve(officers, member.AdmissionBytes(f.Name))
+	meter := h.Meter
+	meter.Key = ledger.KeyOf(meterKey)
+	meter.Approvals = approve(officers, meter.AdmissionBytes(f.Name, id))
+	var lines bytes.Buffer
+	for _, tx := range [][]byte{member.Sign(f.Name, k.Household), meter.Sign(f.Name, id, k.Device)} {
+		fmt.Fprintln(&lines, hex.EncodeToString(tx))
+	}
+	if err := os.WriteFile(filepath.Join(h.Dir, AdmissionFile), lines.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(h.Dir, CommunityFile), doc, 0o600)
+}
+
+func approve(officers []ed25519.PrivateKey, msg []byte) []ledger.Approval {
+	var as []ledger.Approval
+	for i, o := range officers {
+		as = append(as, ledger.Approval{Officer: uint64(i), Signature: ed25519.Sign(o, msg)}) //nolint:gosec // an index
+	}
+	return as
+}
+
+// loadAdmission reads the transactions that make the home a member; a home that
+// was registered in another way has none.
+func loadAdmission(dir string) ([][]byte, error) {
+	path := filepath.Join(dir, AdmissionFile)
+	f, err := os.Open(path) //nolint:gosec // inside the home's own folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading admission: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	var txs [][]byte
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 4*ledger.MaxTxBytes)
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(lines.Text())
+		if text == "" {
+			continue
+		}
+		tx, err := hex.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading admission: %s:%d: want hexadecimal digits: %w", path, n, err)
+		}
+		txs = append(txs, tx)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading admission: %s: %w", path, err)
+	}
+	return txs, nil
+}

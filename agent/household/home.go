@@ -1,0 +1,185 @@
+package household
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/consensus"
+	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/modbus"
+)
+
+// Ledger is what the household needs of the ledger's node.
+type Ledger interface {
+	Read(f func(*ledger.State))
+	Submit(ctx context.Context, tx []byte) error
+	Subscribe() (events <-chan consensus.Event, cancel func())
+	Status() consensus.Status
+	AppHashAt(height int64) ([]byte, bool)
+	Settlements(h market.HouseholdID, from market.Interval, f func(*ledger.Settlement) bool) error
+	Results(from market.Interval, f func(*ledger.MarketResult) bool) error
+}
+
+// Options are what New needs; all are required save Peers and Pool.
+type Options struct {
+	Config Config
+	Dir    string
+	Keys   *Keys
+	Ledger Ledger
+	Peers  func() []api.Peer // who we gossip with; may be nil
+	Now    func() time.Time  // the wall clock
+	Log    *slog.Logger
+}
+
+// Home is one household's loops. It implements api.Provider.
+type Home struct {
+	opt      Options
+	id       market.HouseholdID
+	chainID  string
+	clock    market.Clock
+	calendar market.Calendar
+	rules    ledger.Rules
+	disk     *disk
+	pool     *modbus.Pool
+
+	admission [][]byte
+	meters    []*device
+	prover    *prover // the connection meter's; owned by its poll goroutine
+	dirty     chan struct{}
+	snapshot  atomic.Pointer[api.Snapshot]
+	watchers  watchers
+
+	mu      sync.Mutex // guards what follows and the views of the devices
+	reports map[market.Interval]*pending
+	metered map[market.Interval]energy // what this home knows itself, newest 200
+	book    *book
+}
+
+// energy is what the connection meter counted in one interval.
+type energy struct {
+	Import, Export market.WattHours
+	Quality        ledger.Quality
+}
+
+// New prepares a home: it opens its disk and its meters and starts nothing. A mistake
+// in the configuration of a meter is a *ConfigError that names it.
+func New(o Options) (*Home, error) {
+	h := &Home{
+		opt: o, id: o.Keys.ID(), pool: modbus.NewPool(modbus.Options{Log: o.Log}),
+		dirty:   make(chan struct{}, 1),
+		reports: map[market.Interval]*pending{}, metered: map[market.Interval]energy{},
+	}
+	o.Ledger.Read(func(s *ledger.State) {
+		h.chainID, h.clock, h.calendar, h.rules = s.ChainID(), s.Clock(), s.Calendar(), s.Rules()
+	})
+	var err error
+	if h.admission, err = loadAdmission(o.Dir); err != nil {
+		return nil, err
+	}
+	if h.disk, err = openDisk(filepath.Join(o.Dir, DiskFile)); err != nil {
+		return nil, err
+	}
+	if err := h.prepare(); err != nil {
+		return nil, errors.Join(err, h.closeMeters(), h.disk.close())
+	}
+	return h, nil
+}
+
+func (h *Home) prepare() error {
+	reports, err := h.disk.loadReports()
+	if err != nil {
+		return err
+	}
+	for _, r := range reports {
+		h.remember(r)
+	}
+	h.book = newBook(h.id, h.opt.Ledger, h.rules)
+	for i, c := range h.opt.Config.Meters {
+		d, err := h.openDevice(c)
+		if ce := (*meter.ConfigError)(nil); errors.As(err, &ce) {
+			return &ConfigError{
+				File: filepath.Join(h.opt.Dir, ConfigFile), Key: fmt.Sprintf("meters[%d].%s", i, ce.Field),
+				Text: fmt.Sprintf("got %q, want %s", ce.Got, ce.Want),
+			}
+		}
+		if err != nil {
+			return err
+		}
+		h.meters = append(h.meters, d)
+	}
+	if h.prover, err = h.newProver(); err != nil {
+		return err
+	}
+	h.rebuild()
+	return nil
+}
+
+// Run runs the home until ctx ends or something cannot go on. It may be called once.
+func (h *Home) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, d := range h.meters {
+		g.Go(func() error { return h.poll(ctx, d) })
+	}
+	g.Go(func() error { return h.trade(ctx) })
+	g.Go(func() error { return h.follow(ctx) })
+	err := g.Wait()
+	err = errors.Join(err, h.closeMeters(), h.disk.close())
+	if err != nil {
+		return fmt.Errorf("running household %s: %w", h.id, err)
+	}
+	return nil
+}
+
+func (h *Home) closeMeters() error {
+	var errs []error
+	for _, d := range h.meters {
+		errs = append(errs, d.source.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// community is the community's time now.
+func (h *Home) community() time.Time { return h.clock.Community(h.opt.Now()) }
+
+// until is how long the wall clock has to go to an instant of community time.
+func (h *Home) until(t time.Time) time.Duration { return h.clock.Wall(t).Sub(h.opt.Now()) }
+
+// wallInterval is how long an interval takes on the wall clock.
+func (h *Home) wallInterval() time.Duration { return h.clock.WallDuration(h.calendar.Length) }
+
+// changed asks for a new picture.
+func (h *Home) changed() {
+	select {
+	case h.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits; false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// Close gives back what New opened, if Run was never called.
+func (h *Home) Close() error { return errors.Join(h.closeMeters(), h.disk.close()) }

@@ -1,0 +1,104 @@
+package household
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Keys are the home's private keys, one per purpose.
+type Keys struct {
+	Household ed25519.PrivateKey // who the member is; only admission needs it
+	Device    ed25519.PrivateKey // this gateway: signs orders, preferences and reports
+	Meter     ed25519.PrivateKey // signs readings of meters that cannot sign themselves
+	Network   ed25519.PrivateKey // libp2p and engine identity
+}
+
+// ID is the household's pseudonym.
+func (k *Keys) ID() market.HouseholdID {
+	return market.HouseholdIDOf(k.Household.Public().(ed25519.PublicKey))
+}
+
+// Public gives the ledger's form of a private key's public half.
+func Public(k ed25519.PrivateKey) ledger.Key {
+	return ledger.KeyOf(k.Public().(ed25519.PublicKey))
+}
+
+func (k *Keys) files() map[string]*ed25519.PrivateKey {
+	return map[string]*ed25519.PrivateKey{
+		"household.key": &k.Household, "device.key": &k.Device, "meter.key": &k.Meter, "network.key": &k.Network,
+	}
+}
+
+// CreateKeys makes the home's keys in dir/keys. Keys that are there already are
+// kept and loaded.
+func CreateKeys(dir string) (*Keys, error) {
+	folder := filepath.Join(dir, "keys")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("creating keys: %w", err)
+	}
+	for name := range new(Keys).files() {
+		if err := CreateKey(filepath.Join(folder, name)); err != nil {
+			return nil, err
+		}
+	}
+	return LoadKeys(dir)
+}
+
+// CreateKey makes one key file, readable by its owner only, unless it exists.
+func CreateKey(path string) error {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("creating key: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // inside the home's own folder
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("creating key: %w", err)
+	}
+	_, err = fmt.Fprintln(f, hex.EncodeToString(key.Seed()))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// LoadKeys reads the home's keys. A key file that others can read is refused.
+func LoadKeys(dir string) (*Keys, error) {
+	k := new(Keys)
+	for name, key := range k.files() {
+		var err error
+		if *key, err = LoadKey(filepath.Join(dir, "keys", name)); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// LoadKey reads one key file: 64 hexadecimal digits, an Ed25519 seed.
+func LoadKey(path string) (ed25519.PrivateKey, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("loading key %s: others can read it (mode %04o): make it yours alone with `chmod 600 %s`", path, mode, path)
+	}
+	raw, err := os.ReadFile(path) //nolint:gosec // inside the home's own folder
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	seed, err := hex.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("loading key %s: want %d hexadecimal digits", path, 2*ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}

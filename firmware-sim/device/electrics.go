@@ -1,10 +1,6 @@
 package device
 
-import (
-	"math"
-
-	"github.com/commonwatt/commonwatt/firmware-sim/home"
-)
+import "math"
 
 // electrics are the quantities beside energy that meters show. They are made
 // up around the reading's power, plausible and reproducible; nobody settles on
@@ -36,12 +32,4 @@ func newElectrics(r Reading, serial uint32) electrics {
 // wobble is a number in [-1, 1] that belongs to a refresh and a quantity.
 func wobble(index int64, quantity int) float64 {
 	return math.Sin(float64(index%100_003)*(1.7+0.31*float64(quantity))) * math.Cos(float64(index%9973)*0.613)
-}
-
-// wholeWatts rounds a power to whole W, half away from zero.
-func wholeWatts(p home.MilliWatts) int64 {
-	if p < 0 {
-		return -int64((-p + 500) / 1000)
-	}
-	return int64((p + 500) / 1000)
 }

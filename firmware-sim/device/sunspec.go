@@ -73,7 +73,7 @@ func (d sunSpecMeter) meter(r Reading, m []uint16) {
 	for math.Abs(e.totalW)/math.Pow10(factor) > math.MaxInt16 {
 		factor++
 	}
-	m[18], m[22] = scaled(float64(wholeWatts(r.Power)), factor), word(factor)
+	m[18], m[22] = scaled(float64(r.Power.Watts()), factor), word(factor)
 	m[23], m[27] = scaled(e.totalVA, factor), word(factor)
 	m[28], m[32] = scaled(e.totalVAr, factor), word(factor)
 	m[33], m[37] = scaled(math.Copysign(powerFactor, e.totalW), -2), word(-2)

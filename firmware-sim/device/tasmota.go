@@ -37,7 +37,7 @@ func (d tasmota) Messages(_ context.Context, r Reading) ([]Message, error) {
 		SML  sml
 	}{
 		r.At.UTC().Format("2006-01-02T15:04:05"),
-		sml{decimal(r.Import, 6, 4), decimal(r.Export, 6, 4), wholeWatts(r.Power), fmt.Sprintf("0a01454d48%010x", d.spec.Serial)},
+		sml{decimal(r.Import, 6, 4), decimal(r.Export, 6, 4), r.Power.Watts(), fmt.Sprintf("0a01454d48%010x", d.spec.Serial)},
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,14 @@ package home
 // MilliWatts is a power. Its sign is given where it is used.
 type MilliWatts int64
 
+// Watts rounds to whole W, half away from zero.
+func (p MilliWatts) Watts() int64 {
+	if p < 0 {
+		return -int64((500 - p) / 1000)
+	}
+	return int64((p + 500) / 1000)
+}
+
 // MicroJoules is an energy: one milliwatt for one millisecond.
 type MicroJoules int64
 

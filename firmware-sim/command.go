@@ -1,0 +1,151 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+//go:embed example.yaml
+var exampleConfig string
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "firmware-sim",
+		Short: "pretends to be the meters of a street",
+		Long: `firmware-sim pretends to be the physical world of a street: homes with loads,
+solar panels and batteries, behind meters that speak Modbus TCP and MQTT as real
+ones do, with counters that move in community time.`,
+		Example: `  firmware-sim example > street.yaml
+  firmware-sim run --config street.yaml`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(runCommand(), exampleCommand(), versionCommand())
+	return root
+}
+
+// noArguments refuses arguments and, on the root, commands that do not exist.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	if len(names) == 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %.60q", c.CommandPath(), args[0])}
+	}
+	return usageError{fmt.Errorf("unknown command %.60q, want one of %s", args[0], strings.Join(names, ", "))}
+}
+
+func runCommand() *cobra.Command {
+	var file, format, level string
+	command := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "serve a street until it is interrupted",
+		Long: `Serve the street of a configuration until it is interrupted.
+
+As soon as all servers listen, one line of JSON on stdout says where:
+
+  {"ready":true,"modbus":"127.0.0.1:1502","mqtt":"127.0.0.1:1883","control":"127.0.0.1:8080"}
+
+A server that the configuration does without is left out. Messages go to stderr.
+What the meters show is a function of the configuration and the community time
+alone, so a firmware-sim that was killed continues where its meters would be.`,
+		Example: `  firmware-sim run --config street.yaml
+  firmware-sim run --config street.yaml --log-format json --log-level debug`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return usageError{fmt.Errorf("--config is missing (firmware-sim example prints one)")}
+			}
+			log, err := newLogger(c, format, level)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), file, c.OutOrStdout(), log)
+		},
+	}
+	command.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
+	command.Flags().StringVar(&format, "log-format", "text", "format of messages: text or json")
+	command.Flags().StringVar(&level, "log-level", "info", "least level of messages: debug, info, warn or error")
+	return command
+}
+
+func newLogger(c *cobra.Command, format, level string) (*slog.Logger, error) {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
+		return nil, usageError{fmt.Errorf("--log-level: got %.20q, want debug, info, warn or error", level)}
+	}
+	options := &slog.HandlerOptions{Level: least}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(c.ErrOrStderr(), options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(c.ErrOrStderr(), options)), nil
+	default:
+		return nil, usageError{fmt.Errorf("--log-format: got %.20q, want text or json", format)}
+	}
+}
+
+func exampleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "example",
+		Short:   "print a commented configuration",
+		Example: `  firmware-sim example > street.yaml`,
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprint(c.OutOrStdout(), exampleConfig)
+			return err
+		},
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "print the version",
+		Example: `  firmware-sim version`,
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), version())
+			return err
+		},
+	}
+}
+
+// version is what the Go toolchain has written into the binary.
+func version() string {
+	text, revision, modified := "devel", "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v := info.Main.Version; v != "" && v != "(devel)" {
+			text = v
+		}
+		for _, setting := range info.Settings {
+			switch {
+			case setting.Key == "vcs.revision":
+				revision = " " + setting.Value[:min(12, len(setting.Value))]
+			case setting.Key == "vcs.modified" && setting.Value == "true":
+				modified = " modified"
+			}
+		}
+	}
+	return fmt.Sprintf("firmware-sim %s%s%s %s %s/%s", text, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,291 @@
+// Package control is the HTTP side door of firmware-sim: it tells the truth
+// about the simulated world, for tests and for the demonstration. No agent may
+// use it to settle anything.
+//
+//	GET /healthz                              ok
+//	GET /homes                                every home with its devices and their addresses
+//	GET /homes/{id}/counters?role=grid&at=T   what that device's own counters showed at community time T (default: now)
+//	GET /homes/{id}/now                       powers over the last refresh period
+//
+// Answers are JSON. Counters are whole Wh, powers are mW over the last refresh
+// period rounded to W; what a home does not have is null. A refused question is
+// {"error": "..."} with status 400 or 404. The API only reads, and has no user
+// names: it is meant for the loopback address.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/commonwatt/commonwatt/firmware-sim/config"
+	"github.com/commonwatt/commonwatt/firmware-sim/device"
+	"github.com/commonwatt/commonwatt/firmware-sim/home"
+	"github.com/commonwatt/commonwatt/firmware-sim/street"
+)
+
+// API answers questions about a street. Its fields do not change.
+type API struct {
+	Street *street.Street
+	Modbus string // HOST:PORT of the servers; "" if there is none
+	MQTT   string
+	Log    *slog.Logger
+}
+
+// Timeouts of the server: its clients are on the same machine.
+const (
+	requestTimeout  = 30 * time.Second // an old instant of a large street costs time
+	headerTimeout   = 5 * time.Second
+	idleTimeout     = time.Minute
+	shutdownTimeout = 300 * time.Millisecond
+	maxHeader       = 16 << 10
+)
+
+// Serve answers on a listener until the context ends.
+func (a *API) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:           a.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       headerTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving the control API: %w", err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil {
+		_ = server.Close()
+	}
+	<-served
+	return nil
+}
+
+// Handler is the API without a server.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, r, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /homes", a.homes)
+	mux.HandleFunc("GET /homes/{id}/counters", a.counters)
+	mux.HandleFunc("GET /homes/{id}/now", a.powers)
+	return mux
+}
+
+func (a *API) answer(w http.ResponseWriter, r *http.Request, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		a.Log.DebugContext(r.Context(), "control answer not delivered", "err", err)
+	}
+}
+
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	a.answer(w, r, status, map[string]string{"error": err.Error()})
+}
+
+// fail answers an error of the street.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, street.ErrBeforeEpoch) || errors.Is(err, street.ErrFuture) {
+		a.refuse(w, r, http.StatusBadRequest, err)
+		return
+	}
+	if r.Context().Err() == nil {
+		a.Log.ErrorContext(r.Context(), "control question failed", "err", err)
+	}
+	a.refuse(w, r, http.StatusServiceUnavailable, err)
+}
+
+// Device is a device in the answer to /homes.
+type Device struct {
+	Role       string `json:"role"`
+	Definition string `json:"definition"`
+	Protocol   string `json:"protocol"`
+	Address    string `json:"address"`
+	Unit       *byte  `json:"unit"` // of a Modbus device
+}
+
+// Home is a home in the answer to /homes.
+type Home struct {
+	ID            string    `json:"id"`
+	Devices       []Device  `json:"devices"`
+	CommunityTime time.Time `json:"community_time"`
+}
+
+func (a *API) homes(w http.ResponseWriter, r *http.Request) {
+	now := a.Street.Now()
+	homes := []Home{}
+	for _, h := range a.Street.Houses() {
+		home := Home{ID: h.ID, Devices: []Device{}, CommunityTime: now}
+		for _, m := range h.Meters {
+			d := Device{Role: m.Role, Definition: m.Definition, Protocol: string(m.Protocol)}
+			if m.Protocol == device.Modbus {
+				d.Address, d.Unit = "tcp://"+a.Modbus, &m.Unit
+			} else {
+				d.Address = "mqtt://" + a.MQTT + "/" + m.Topic
+			}
+			home.Devices = append(home.Devices, d)
+		}
+		homes = append(homes, home)
+	}
+	a.answer(w, r, http.StatusOK, homes)
+}
+
+// house finds the home that a request names, or refuses the request.
+func (a *API) house(w http.ResponseWriter, r *http.Request) (*street.House, bool) {
+	id := r.PathValue("id")
+	house, ok := a.Street.House(id)
+	if !ok {
+		a.refuse(w, r, http.StatusNotFound, fmt.Errorf("there is no home %.80q, see /homes", id))
+	}
+	return house, ok
+}
+
+// query gives the parameters of a request; one that nobody knows is refused,
+// since a typo would be answered with a default.
+func (a *API) query(w http.ResponseWriter, r *http.Request, allowed ...string) (map[string]string, bool) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		a.refuse(w, r, http.StatusBadRequest, fmt.Errorf("parsing the query: %w", err))
+		return nil, false
+	}
+	known := map[string]string{}
+	for _, name := range allowed {
+		if list := values[name]; len(list) == 1 {
+			known[name] = list[0]
+			delete(values, name)
+		}
+	}
+	for name := range values {
+		want := "none"
+		if len(allowed) != 0 {
+			want = "once each: " + strings.Join(allowed, ", ")
+		}
+		a.refuse(w, r, http.StatusBadRequest, fmt.Errorf("parameter %.40q: allowed here: %s", name, want))
+		return nil, false
+	}
+	return known, true
+}
+
+// Counters is the answer to /homes/{id}/counters.
+type Counters struct {
+	Role        string    `json:"role"`
+	ImportWh    uint64    `json:"import_wh"`
+	ExportWh    uint64    `json:"export_wh"`
+	At          time.Time `json:"at"`           // the instant that was asked for
+	RefreshedAt time.Time `json:"refreshed_at"` // when the counters came to show this
+}
+
+func (a *API) counters(w http.ResponseWriter, r *http.Request) {
+	house, ok := a.house(w, r)
+	if !ok {
+		return
+	}
+	query, ok := a.query(w, r, "role", "at")
+	if !ok {
+		return
+	}
+	role := query["role"]
+	if role == "" {
+		role = config.RoleGrid
+	}
+	meter, ok := find(house, role)
+	if !ok {
+		a.refuse(w, r, http.StatusNotFound, fmt.Errorf("home %s has no %.40q meter", house.ID, role))
+		return
+	}
+	at, index := a.Street.Now(), a.Street.Latest()
+	if text, given := query["at"]; given {
+		var err error
+		if at, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			a.refuse(w, r, http.StatusBadRequest, fmt.Errorf("at: got %.60q, want a time like 2026-06-21T08:00:00Z", text))
+			return
+		}
+		if index, err = a.Street.IndexAt(at); err != nil {
+			a.fail(w, r, err)
+			return
+		}
+	}
+	reading, err := meter.Reading(r.Context(), index)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.answer(w, r, http.StatusOK, Counters{
+		Role:     role,
+		ImportWh: meter.Device.Shown(reading.ImportWh()), ExportWh: meter.Device.Shown(reading.ExportWh()),
+		At: at.UTC(), RefreshedAt: reading.At,
+	})
+}
+
+func find(h *street.House, role string) (*street.Meter, bool) {
+	for _, m := range h.Meters {
+		if m.Role == role {
+			return m, true
+		}
+	}
+	return nil, false
+}
+
+// Powers is the answer to /homes/{id}/now. Grid is positive when the house
+// imports, battery when it charges.
+type Powers struct {
+	ID            string    `json:"id"`
+	CommunityTime time.Time `json:"community_time"`
+	RefreshedAt   time.Time `json:"refreshed_at"`
+	LoadW         int64     `json:"load_w"`
+	SolarW        *int64    `json:"solar_w"`
+	BatteryW      *int64    `json:"battery_w"`
+	GridW         int64     `json:"grid_w"`
+	StoredWh      *int64    `json:"stored_wh"`
+}
+
+func (a *API) powers(w http.ResponseWriter, r *http.Request) {
+	house, ok := a.house(w, r)
+	if !ok {
+		return
+	}
+	if _, ok := a.query(w, r); !ok {
+		return
+	}
+	index := a.Street.Latest()
+	flows, err := house.Flows(r.Context(), index)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	p := Powers{
+		ID: house.ID, CommunityTime: a.Street.Now(), RefreshedAt: a.Street.At(index),
+		LoadW: flows.Load.Watts(), GridW: flows.Grid.Watts(),
+		SolarW: optionalWatts(flows.Solar), BatteryW: optionalWatts(flows.Battery),
+	}
+	if flows.Stored != nil {
+		wh := int64(*flows.Stored / home.MilliWattHoursPerWattHour)
+		p.StoredWh = &wh
+	}
+	a.answer(w, r, http.StatusOK, p)
+}
+
+func optionalWatts(p *home.MilliWatts) *int64 {
+	if p == nil {
+		return nil
+	}
+	w := p.Watts()
+	return &w
+}

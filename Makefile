@@ -7,19 +7,22 @@ BENCH    ?= .
 COUNT    ?= 1
 ARGS     ?=
 
-# The version is stamped by hand: -buildvcs fails in a checkout that another user owns, also where a test builds a
-# program.
-export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -buildvcs=false)
+# The same for every command, programs that tests build included, so that everything is compiled once: without C, as
+# on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
+# that another user owns.
+export GOFLAGS     := $(strip $(shell $(GO) env GOFLAGS) -trimpath -buildvcs=false)
+export CGO_ENABLED := 0
 
-BUILDFLAGS := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
 # The tests start real programs, which the test cache cannot see. -shuffle finds tests that lean on each other, and
 # turns that cache off.
-TESTFLAGS  := -shuffle=on -timeout=10m
-LINT       := $(GO) tool -modfile=golangci.mod golangci-lint
+TESTFLAGS := -shuffle=on -timeout=10m
+LINT      := $(GO) tool -modfile=golangci.mod golangci-lint
 
 # Both programs into folder $(1), for the machine that the variables $(2) describe.
-programs = CGO_ENABLED=0 $(2) $(GO) build $(BUILDFLAGS) -o $(1)/commonwatt ./agent && \
-	CGO_ENABLED=0 $(2) $(GO) build $(BUILDFLAGS) -o $(1)/firmware-sim ./firmware-sim
+programs = $(2) $(GO) build -ldflags '$(LDFLAGS)' -o $(1)/commonwatt ./agent && \
+	$(2) $(GO) build -ldflags '$(LDFLAGS)' -o $(1)/firmware-sim ./firmware-sim
 
 # The folders that have a test function whose name begins with $(1).
 holding = $(shell grep -rl --include='*_test.go' '^func $(1)' . 2>/dev/null | xargs -r -n1 dirname | sort -u)
@@ -45,7 +48,7 @@ test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part
 
 .PHONY: race
 race: ## all tests under the race detector
-	$(GO) test -race $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
 
 .PHONY: check
 check: format vet static lint tidy cross ## format, vet, staticcheck, golangci-lint, go.mod, ARM builds

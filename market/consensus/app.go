@@ -213,12 +213,7 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	if p == nil {
 		return nil, a.halt(errors.New("commit without a block"))
 	}
-	if f := n.cfg.faults.commit; f != nil {
-		if err := f(p.height); err != nil {
-			return nil, a.halt(err)
-		}
-	}
-	if err := n.book.commit(p.height, p.delta); err != nil {
+	if err := n.store(p); err != nil {
 		return nil, a.halt(err)
 	}
 	a.pending = nil
@@ -243,6 +238,20 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	})
 	n.committed(p)
 	return &abci.ResponseCommit{}, nil
+}
+
+func (n *Node) store(p *finalized) error {
+	crash := n.cfg.faults.commit
+	if crash == nil {
+		crash = func(int64, bool) error { return nil }
+	}
+	if err := crash(p.height, false); err != nil {
+		return err
+	}
+	if err := n.book.commit(p.height, p.delta); err != nil {
+		return err
+	}
+	return crash(p.height, true)
 }
 
 // halt ends the node (C7). In consensus and in the handshake the engine takes an error for

@@ -55,10 +55,16 @@ func (b *book) commit(height int64, d *ledger.Delta) error {
 	return nil
 }
 
-func (b *book) appHashAt(height int64) ([]byte, bool) {
+// open says whether the file can still be read. That it is closed right after does no
+// harm: it waits for readers, and later ones get an error.
+func (b *book) open() bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.closed {
+	return !b.closed
+}
+
+func (b *book) appHashAt(height int64) ([]byte, bool) {
+	if !b.open() {
 		return nil, false
 	}
 	return b.store.AppHashAt(height)
@@ -66,10 +72,11 @@ func (b *book) appHashAt(height int64) ([]byte, bool) {
 
 func (b *book) close() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
+	was := b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if was {
 		return nil
 	}
-	b.closed = true
 	return b.store.Close()
 }

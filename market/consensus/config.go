@@ -106,7 +106,7 @@ type PoolLimits struct {
 // faults change behaviour in tests: a byzantine proposer, a disk that fails.
 type faults struct {
 	propose func(height int64, txs [][]byte) [][]byte
-	commit  func(height int64) error
+	commit  func(height int64, stored bool) error // called before and after store.Commit
 	peers   func(id p2p.ID) bool
 }
 

@@ -67,7 +67,7 @@ func (s *modbusSource) Read(ctx context.Context) (Sample, error) {
 				return Sample{}, fmt.Errorf("meter %s: %w", s.def.ID, err)
 			}
 			same := again.Equal(s.survey)
-			changed = changed || again.Identity != s.survey.Identity
+			changed = changed || again.Identity.Contradicts(s.survey.Identity)
 			s.survey, s.generation = again, s.seen
 			if !same {
 				continue // the values may have been of either

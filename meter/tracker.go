@@ -80,7 +80,7 @@ type TrackerState struct {
 	Serial string `json:"serial"`
 	// SignedEpoch is the device's own epoch, if it signs.
 	SignedEpoch uint32 `json:"signed_epoch"`
-	// Strange is set while the device is another one.
+	// Strange is set from when another device answered until one with the known serial number does.
 	Strange bool `json:"strange"`
 }
 
@@ -118,7 +118,6 @@ func (t *Tracker) Offer(s Sample) Decision {
 		return Decision{Verdict: Refused, Sample: s, Reason: why}
 	}
 	if why := t.stranger(s); why != "" {
-		t.state.Strange = true
 		s.Quality |= IdentityChanged
 		return Decision{Verdict: Replaced, Sample: s, Reason: why}
 	}
@@ -159,15 +158,17 @@ func (t *Tracker) unusable(s Sample) string {
 	return ""
 }
 
-// stranger tells a device that is not the one that answered before.
+// stranger tells a device that is not the one that answered before, and remembers it.
 func (t *Tracker) stranger(s Sample) string {
 	known := t.state.Import.Known || t.state.Export.Known
 	switch serial := s.Identity.Serial; {
 	case !known:
 		return ""
 	case t.state.Serial != "" && serial != "" && serial != t.state.Serial:
+		t.state.Strange = true
 		return fmt.Sprintf("serial number is %q, was %q", serial, t.state.Serial)
 	case s.Quality&IdentityChanged != 0:
+		t.state.Strange = true
 		return "the device is another one"
 	case s.Signed != nil && s.Signed.Reading.Epoch != t.state.SignedEpoch:
 		return fmt.Sprintf("the device is in epoch %d, was in %d", s.Signed.Reading.Epoch, t.state.SignedEpoch)

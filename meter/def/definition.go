@@ -26,6 +26,13 @@ type Identity struct {
 	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty"`
 }
 
+// Contradicts reports whether two identities cannot be of the same device. What one of them does not know says nothing,
+// and a new firmware is not a new device.
+func (i Identity) Contradicts(o Identity) bool {
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	return differ(i.Maker, o.Maker) || differ(i.Model, o.Model) || differ(i.Serial, o.Serial)
+}
+
 // Traits say how a counter counts.
 type Traits struct {
 	// ResolutionWh is the smallest step that can be told apart at the present value; at least 1.

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 )
 
 //go:embed data/*.yaml
@@ -85,8 +87,10 @@ func Parse(data []byte) (Definition, error) {
 	if len(data) > maxFile {
 		return Definition{}, fmt.Errorf("got more than %d bytes: %w", maxFile, ErrInvalid)
 	}
+	if err := refuseAliases(data); err != nil {
+		return Definition{}, err
+	}
 	var d Definition
-	// Aliases could make a small file large, so they are refused; nobody needs them here.
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d); err != nil {
 		return Definition{}, fmt.Errorf("%s: %w", strings.TrimSpace(yaml.FormatError(err, false, true)), ErrInvalid)
 	}
@@ -97,4 +101,14 @@ func Parse(data []byte) (Definition, error) {
 		return Definition{}, err
 	}
 	return d, nil
+}
+
+// refuseAliases keeps a small file small: with aliases of aliases, a few lines could stand for gigabytes.
+func refuseAliases(data []byte) error {
+	for _, t := range lexer.Tokenize(string(data)) {
+		if t.Type == token.AnchorType || t.Type == token.AliasType || t.Type == token.MergeKeyType {
+			return fmt.Errorf("line %d: got %q, expected no anchors and aliases: %w", t.Position.Line, t.Value, ErrInvalid)
+		}
+	}
+	return nil
 }

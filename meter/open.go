@@ -83,7 +83,7 @@ func Open(_ context.Context, c Config) (Source, error) {
 		return nil, err
 	}
 	if d.Protocol == def.ProtocolMQTT {
-		return openMQTT(c, d, a)
+		return openMQTT(c, d, a), nil
 	}
 	if c.Unit > maxUnit && c.Unit != wholeDevice {
 		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
@@ -139,20 +139,17 @@ func parseAddress(text string, d Definition) (address, error) {
 	return a, nil
 }
 
-func openMQTT(c Config, d Definition, a address) (Source, error) {
+func openMQTT(c Config, d Definition, a address) Source {
 	topics := make([]string, 0, len(a.topics.ByTopic))
 	for t := range a.topics.ByTopic {
 		topics = append(topics, t)
 	}
 	slices.Sort(topics)
-	sub, err := mqtt.Open(mqtt.Config{
+	sub := mqtt.Open(mqtt.Config{
 		Address: a.host, Topics: topics, ClientID: c.ClientID, Username: c.Username, Password: c.Password,
 		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("opening meter at %s: %w", c.Address, err)
-	}
-	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
+	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}
 }
 
 func openModbus(c Config, d Definition, host string) Source {

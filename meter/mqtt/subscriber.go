@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,21 +20,20 @@ const (
 	pingTimeout    = 5 * time.Second
 	writeTimeout   = 5 * time.Second
 	connectTimeout = 5 * time.Second
-	// retryEvery and retryAtMost bound how long a broker that is back is not noticed.
-	retryEvery  = time.Second
-	retryAtMost = 5 * time.Second
+	// retryFirst doubles to retryLast: they bound how long a broker that is back is not noticed.
+	retryFirst = time.Second
+	retryLast  = 5 * time.Second
 	// queueLength bounds the messages that nobody has taken yet.
 	queueLength = 64
 	// packetOverhead is what a PUBLISH needs beside its payload: header, topic, packet id.
 	packetOverhead = 1 << 10
 	// refused is the return code of a topic that one may not subscribe to.
 	refused = 0x80
-	// quiesce is how long Close lets paho finish, in milliseconds.
-	quiesce = 100
+	// quiesce is how long paho may take to say goodbye, in milliseconds.
+	quiesce = 1000
+	// version is MQTT 3.1.1; without it paho tries every broker that refuses a second time as 3.1.
+	version = 4
 )
-
-// ErrClosed: the subscriber was closed.
-var ErrClosed = errors.New("subscriber is closed")
 
 // Message is what a device published.
 type Message struct {
@@ -65,19 +63,17 @@ type Config struct {
 
 // Subscriber hears the messages on some topics. It is safe for concurrent use.
 type Subscriber struct {
-	config   Config
-	client   paho.Client
-	queue    chan Message
-	closed   chan struct{}
-	once     sync.Once
-	pending  sync.WaitGroup // subscriptions under way
-	mu       sync.Mutex     // guards closing against a new subscription
-	dropped  atomic.Uint64
-	attempts atomic.Uint64
+	config    Config
+	queue     chan Message
+	end       context.CancelFunc
+	done      <-chan struct{} // closed when Close began
+	ended     chan struct{}   // closed when the goroutine ended
+	connected atomic.Bool
+	dropped   atomic.Uint64
 }
 
 // Open begins to look for the broker and returns at once.
-func Open(c Config) (*Subscriber, error) {
+func Open(c Config) *Subscriber {
 	if c.ClientID == "" {
 		var random [8]byte
 		_, _ = rand.Read(random[:]) // cannot fail
@@ -86,70 +82,112 @@ func Open(c Config) (*Subscriber, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Subscriber{config: c, queue: make(chan Message, queueLength), closed: make(chan struct{})}
-	o := paho.NewClientOptions()
-	o.AddBroker("tcp://" + c.Address)
-	o.SetClientID(c.ClientID)
-	o.SetUsername(c.Username)
-	o.SetPassword(c.Password)
-	o.SetOrderMatters(true)
-	o.SetCleanSession(true)
-	o.SetResumeSubs(false)
-	o.SetAutoReconnect(true)
-	o.SetConnectRetry(true)
-	o.SetConnectRetryInterval(retryEvery)
-	o.SetMaxReconnectInterval(retryAtMost)
-	o.SetConnectTimeout(connectTimeout)
-	o.SetKeepAlive(keepAlive)
-	o.SetPingTimeout(pingTimeout)
-	o.SetWriteTimeout(writeTimeout)
-	o.SetDefaultPublishHandler(s.receive)
-	o.SetOnConnectHandler(s.connected)
-	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
-		c.Log.Warn("broker lost", "address", c.Address, "err", err)
-	})
-	o.SetCustomOpenConnectionFn(s.dial)
-	s.client = paho.NewClient(o)
-	s.client.Connect() // with ConnectRetry the token ends with the first success; nothing to wait for
-	return s, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Subscriber{config: c, queue: make(chan Message, queueLength), end: cancel, done: ctx.Done(), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		s.run(ctx)
+	}()
+	return s
 }
 
 // Messages is the queue of what came; it is never closed.
 func (s *Subscriber) Messages() <-chan Message { return s.queue }
 
 // Done is closed by Close.
-func (s *Subscriber) Done() <-chan struct{} { return s.closed }
+func (s *Subscriber) Done() <-chan struct{} { return s.done }
 
-// Connected reports whether there is a connection to the broker.
-func (s *Subscriber) Connected() bool { return s.client.IsConnectionOpen() }
+// Connected reports whether the broker has confirmed the subscription on a connection that stands.
+func (s *Subscriber) Connected() bool { return s.connected.Load() }
 
 // Dropped counts the messages that were thrown away because nobody took them or because they were too large.
 func (s *Subscriber) Dropped() uint64 { return s.dropped.Load() }
 
 // Close ends the connection and waits for the goroutines.
 func (s *Subscriber) Close() error {
-	s.once.Do(func() {
-		s.mu.Lock()
-		close(s.closed)
-		s.mu.Unlock()
-		s.client.Disconnect(quiesce)
-		s.pending.Wait()
-	})
+	s.end()
+	<-s.ended
 	return nil
 }
 
-func (s *Subscriber) dial(uri *url.URL, _ paho.ClientOptions) (net.Conn, error) {
-	s.attempts.Add(1)
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", uri.Host)
-	if err != nil {
-		return nil, fmt.Errorf("dialling broker: %w", err)
+// run keeps a connection until the context ends.
+func (s *Subscriber) run(ctx context.Context) {
+	log := s.config.Log.With("broker", s.config.Address)
+	wait := retryFirst
+	for ctx.Err() == nil {
+		stood, err := s.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if stood {
+			wait = retryFirst
+		}
+		log.WarnContext(ctx, "broker not connected", "retry_in", wait, "err", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+		wait = min(2*wait, retryLast)
 	}
-	return newLimited(conn, s.config.MaxPayload+packetOverhead, func(size int) {
-		s.dropped.Add(1)
-		s.config.Log.Warn("mqtt message too large", "address", s.config.Address, "bytes", size, "limit", s.config.MaxPayload)
-	}), nil
+}
+
+// connect makes one connection, subscribes, and returns when it is lost or the context ends. stood reports whether the
+// subscription was confirmed.
+func (s *Subscriber) connect(ctx context.Context) (stood bool, err error) {
+	lost := make(chan error, 1)
+	var line connection
+	client := paho.NewClient(s.options(func(uri *url.URL, _ paho.ClientOptions) (net.Conn, error) {
+		return line.dial(ctx, s, uri.Host)
+	}, lost))
+	// Until the broker has answered, a context that ends cuts the line, for paho knows no other way to stop.
+	stop := context.AfterFunc(ctx, line.cut)
+	token := client.Connect()
+	<-token.Done()
+	stop()
+	if err := token.Error(); err != nil {
+		return false, fmt.Errorf("connecting: %w", err)
+	}
+	defer line.cut() // after Disconnect, in case that it ran out of time
+	defer client.Disconnect(quiesce)
+	filters := make(map[string]byte, len(s.config.Topics))
+	for _, t := range s.config.Topics {
+		filters[t] = 0 // what is lost while we are away is said again by the next counter
+	}
+	if err := await(ctx, client.SubscribeMultiple(filters, nil)); err != nil {
+		return false, fmt.Errorf("subscribing: %w", err)
+	}
+	s.config.Log.InfoContext(ctx, "subscribed", "broker", s.config.Address, "topics", s.config.Topics)
+	s.connected.Store(true)
+	defer s.connected.Store(false)
+	select {
+	case err := <-lost:
+		return true, fmt.Errorf("connection lost: %w", err)
+	case <-ctx.Done():
+		return true, ctx.Err()
+	}
+}
+
+func (s *Subscriber) options(dial paho.OpenConnectionFunc, lost chan<- error) *paho.ClientOptions {
+	o := paho.NewClientOptions()
+	o.AddBroker("tcp://" + s.config.Address)
+	o.SetClientID(s.config.ClientID)
+	o.SetUsername(s.config.Username)
+	o.SetPassword(s.config.Password)
+	o.SetProtocolVersion(version)
+	o.SetOrderMatters(true)
+	o.SetCleanSession(true)
+	o.SetAutoReconnect(false)
+	o.SetConnectRetry(false)
+	o.SetConnectTimeout(connectTimeout)
+	o.SetKeepAlive(keepAlive)
+	o.SetPingTimeout(pingTimeout)
+	o.SetWriteTimeout(writeTimeout)
+	o.SetDefaultPublishHandler(s.receive)
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
+	o.SetCustomOpenConnectionFn(dial)
+	return o
 }
 
 // receive runs in paho's only handler goroutine and must not wait.
@@ -173,53 +211,14 @@ func (s *Subscriber) receive(_ paho.Client, m paho.Message) {
 	}
 }
 
-func (s *Subscriber) connected(client paho.Client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.closed:
-		return
-	default:
-	}
-	s.pending.Go(func() { s.subscribe(client) })
-}
-
-// subscribe asks until the broker agrees, the connection is gone, or the subscriber is closed.
-func (s *Subscriber) subscribe(client paho.Client) {
-	filters := make(map[string]byte, len(s.config.Topics))
-	for _, t := range s.config.Topics {
-		filters[t] = 0 // what is lost while we are away is said again by the next counter
-	}
-	for client.IsConnectionOpen() {
-		err := s.await(client.SubscribeMultiple(filters, nil))
-		switch {
-		case err == nil:
-			s.config.Log.Info("subscribed", "address", s.config.Address, "topics", s.config.Topics)
-			return
-		case errors.Is(err, ErrClosed):
-			return
-		}
-		s.config.Log.Warn("subscription failed", "address", s.config.Address, "topics", s.config.Topics, "err", err)
-		timer := time.NewTimer(retryAtMost)
-		select {
-		case <-timer.C:
-		case <-s.closed:
-			timer.Stop()
-			return
-		}
-	}
-}
-
 // await waits for a subscription; a broker may accept the packet and refuse a topic.
-func (s *Subscriber) await(token paho.Token) error {
-	timer := time.NewTimer(connectTimeout)
-	defer timer.Stop()
+func await(ctx context.Context, token paho.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	select {
 	case <-token.Done():
-	case <-s.closed:
-		return ErrClosed
-	case <-timer.C:
-		return errors.New("broker does not confirm")
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := token.Error(); err != nil {
 		return err
@@ -227,9 +226,11 @@ func (s *Subscriber) await(token paho.Token) error {
 	if granted, ok := token.(*paho.SubscribeToken); ok {
 		for topic, code := range granted.Result() {
 			if code == refused {
-				return fmt.Errorf("broker refuses topic %s", topic)
+				return fmt.Errorf("broker refuses topic %s: %w", topic, errRefused)
 			}
 		}
 	}
 	return nil
 }
+
+var errRefused = errors.New("not allowed")

@@ -5,9 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -153,7 +153,7 @@ func validateName(name string) error {
 		return fmt.Errorf("got %d bytes, want 1 to %d", len(name), maxNameBytes)
 	}
 	for _, r := range name {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+		if r == '\uFFFD' || !strconv.IsPrint(r) {
 			return fmt.Errorf("got %q, want printable characters only", name)
 		}
 	}

@@ -154,5 +154,5 @@ func intervalOfKey(rest string) (market.Interval, error) {
 	if k > uint64(market.MaxInterval) {
 		return 0, fmt.Errorf("interval %d, want at most %d", k, market.MaxInterval)
 	}
-	return market.Interval(k), nil //nolint:gosec // at most MaxInterval
+	return market.Interval(k), nil
 }

@@ -248,7 +248,7 @@ func accountKey(a market.Account) string       { return string(prefixAccount) + 
 func householdKey(h market.HouseholdID) string { return string(prefixHousehold) + string(h[:]) }
 func meterKey(m MeterID) string                { return string(prefixMeter) + string(m[:]) }
 func intervalKey(k market.Interval) string {
-	return string(binary.BigEndian.AppendUint64([]byte{prefixInterval}, uint64(k)))
+	return string(binary.BigEndian.AppendUint64([]byte{prefixInterval}, uint64(k))) //nolint:gosec // never negative
 }
 
 // KeyText names a record's key in words for people: "household 3f2a...".

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -98,7 +99,7 @@ func rootOf(keys []string, value func(string) [32]byte) [32]byte {
 // Leaf is one leaf of the tree whose root is the AppHash.
 func Leaf(key string, valueHash [32]byte) []byte {
 	leaf := make([]byte, 0, 1+len(key)+len(valueHash))
-	leaf = append(leaf, byte(len(key)))
+	leaf = append(leaf, byte(len(key))) //nolint:gosec // the longest key is an account of the market's own
 	leaf = append(leaf, key...)
 	return append(leaf, valueHash[:]...)
 }
@@ -182,4 +183,16 @@ func (s *State) IsMember(network ed25519.PublicKey) bool {
 
 func compareHouseholds(a, b market.HouseholdID) int {
 	return bytes.Compare(a[:], b[:])
+}
+
+// Leaves yields the key of every record with the SHA-256 of its value, in the order
+// of the leaves of the tree whose root is the AppHash (see Leaf).
+func (s *State) Leaves() iter.Seq2[string, [32]byte] {
+	return func(yield func(string, [32]byte) bool) {
+		for _, k := range s.keys {
+			if !yield(k, s.values[k]) {
+				return
+			}
+		}
+	}
 }

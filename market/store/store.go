@@ -1,17 +1,17 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
-	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -20,26 +20,8 @@ var (
 	ErrCorrupt = errors.New("the ledger file is damaged")
 	ErrInUse   = errors.New("the ledger file is in use by another process")
 	ErrForeign = errors.New("the ledger file belongs to another community")
+	ErrFailed  = errors.New("an earlier commit failed: open the ledger file again")
 )
-
-// Buckets. The layout of keys is part of the file format.
-var (
-	bucketMeta    = []byte("meta")    // format, chain, height
-	bucketState   = []byte("state")   // the records of ledger.State
-	bucketHistory = []byte("history") // Settlements: household, interval, version; and results: zero household, interval
-	bucketBlocks  = []byte("blocks")  // height -> AppHash
-)
-
-var allBuckets = [][]byte{bucketMeta, bucketState, bucketHistory, bucketBlocks}
-
-var (
-	keyFormat = []byte("format")
-	keyChain  = []byte("chain")
-	keyHeight = []byte("height")
-)
-
-// format is the version of the file's layout.
-const format = "commonwatt-ledger/1"
 
 const lockTimeout = time.Second
 
@@ -49,27 +31,57 @@ type Store struct {
 	state   *ledger.State
 	height  int64
 	appHash [32]byte
+	failed  error // of the Commit after which no other is taken (S5)
 }
 
 // Open opens the file or makes it with the state before the first block. The error
 // wraps ErrCorrupt, ErrInUse or ErrForeign where one of them is the reason.
 func Open(path, chainID string, g ledger.Genesis) (*Store, error) {
-	db, err := openFile(path, false)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := create(path, chainID, g); err != nil {
+			return nil, fmt.Errorf("creating %s: %w", path, err)
+		}
+	}
+	// bbolt reads the list of free pages while it opens a file for writing: the
+	// pages have to be looked at before, and under the lock.
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
+	return open(path, chainID, g, false)
+}
+
+// OpenReadOnly opens a file that is there for reading alone; Commit then fails. Any
+// number of processes may do so, but none while one has it open for writing.
+func OpenReadOnly(path, chainID string, g ledger.Genesis) (*Store, error) {
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
+	return open(path, chainID, g, true)
+}
+
+func open(path, chainID string, g ledger.Genesis, readOnly bool) (*Store, error) {
+	db, err := openFile(path, readOnly)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{db: db}
-	if err := guard(func() error { return s.load(chainID, g) }); err != nil {
+	if err := s.load(chainID, g); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), db.Close())
+	}
+	if readOnly {
+		s.failed = errors.New("it was opened for reading")
 	}
 	return s, nil
 }
 
 func openFile(path string, readOnly bool) (db *bolt.DB, err error) {
-	if readOnly {
-		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("opening ledger: %w", err)
-		}
+	// bbolt would fill an empty file: only create may begin a ledger.
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("opening ledger: %w", err)
+	case !info.Mode().IsRegular() || info.Size() == 0:
+		return nil, fmt.Errorf("opening %s: %w: it is no file, or empty", path, ErrCorrupt)
 	}
 	err = guard(func() error {
 		var err error
@@ -78,20 +90,24 @@ func openFile(path string, readOnly bool) (db *bolt.DB, err error) {
 		})
 		return err
 	})
+	var system *fs.PathError
 	switch {
+	case err == nil:
+		return db, nil
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("opening %s: %w: stop it first", path, ErrInUse)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("opening %s: %w: %w", path, ErrCorrupt, err)
-	case err != nil:
+	case errors.As(err, &system), errors.Is(err, ErrCorrupt):
 		return nil, fmt.Errorf("opening %s: %w", path, err)
+	default: // what bbolt itself says about a file that it could read
+		return nil, fmt.Errorf("opening %s: %w: %w", path, ErrCorrupt, err)
 	}
-	return db, nil
 }
 
 // guard turns a panic of bbolt, which is how it meets some damaged pages, into
-// ErrCorrupt.
+// ErrCorrupt; also the fault of reading beyond the file, which would otherwise end
+// the process. It cannot help where bbolt works in another goroutine.
 func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: a page cannot be read: %v", ErrCorrupt, r)
@@ -100,43 +116,29 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-func (s *Store) load(chainID string, g ledger.Genesis) error {
-	fresh := false
-	err := s.db.View(func(tx *bolt.Tx) error {
-		fresh = tx.Bucket(bucketMeta) == nil
-		return nil
-	})
+// create makes a new file beside path and then gives it its name, so that a file of
+// that name is always whole. A second process that does the same at once finds the
+// first one's file.
+func create(path, chainID string, g ledger.Genesis) error {
+	_, first, err := ledger.Found(chainID, g)
 	if err != nil {
 		return err
 	}
-	if fresh {
-		return s.create(chainID, g)
-	}
-	return s.db.View(func(tx *bolt.Tx) error {
-		if err := checkMeta(tx, chainID); err != nil {
-			return err
-		}
-		var err error
-		if s.height, err = loadHeight(tx); err != nil {
-			return err
-		}
-		if s.state, err = loadState(tx, chainID, g); err != nil {
-			return err
-		}
-		s.appHash = s.state.AppHash()
-		return checkHash(tx, s.height, s.appHash)
-	})
-}
-
-func (s *Store) create(chainID string, g ledger.Genesis) error {
-	state, first, err := ledger.Found(chainID, g)
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
 		return err
 	}
-	s.state, s.appHash = state, state.AppHash()
-	return s.db.Update(func(tx *bolt.Tx) error {
+	defer os.Remove(tmp.Name()) //nolint:errcheck // gone already if it was renamed
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	db, err := bolt.Open(tmp.Name(), 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range allBuckets {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
 		}
@@ -148,6 +150,24 @@ func (s *Store) create(chainID string, g ledger.Genesis) error {
 		}
 		return write(tx, 0, first)
 	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	// Link fails if there is a file of that name by now; some file systems have none.
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Rename(tmp.Name(), path); err != nil {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir) //nolint:gosec // the caller says which file
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // State is the ledger after the last committed block, as Open found it. It belongs
@@ -157,11 +177,16 @@ func (s *Store) State() *ledger.State { return s.state }
 // Height is that of the last committed block, 0 before the first.
 func (s *Store) Height() int64 { return s.height }
 
-// AppHash is that of the last committed block.
-func (s *Store) AppHash() []byte { return s.appHash[:] }
+// AppHash is that of the last committed block. The caller may keep and change it.
+func (s *Store) AppHash() []byte { return append([]byte(nil), s.appHash[:]...) }
 
-// Commit makes a block durable (S1, S4). Heights must rise by one.
+// Commit makes a block durable (S1, S4). Heights must rise by one. After any error
+// but that of a wrong height only the next Open knows whether the block is on disk,
+// and every further Commit fails with ErrFailed (S5).
 func (s *Store) Commit(height int64, d *ledger.Delta) error {
+	if s.failed != nil {
+		return fmt.Errorf("committing block %d: %w: %w", height, ErrFailed, s.failed)
+	}
 	if height != s.height+1 {
 		return fmt.Errorf("committing block %d: want %d", height, s.height+1)
 	}
@@ -169,6 +194,7 @@ func (s *Store) Commit(height int64, d *ledger.Delta) error {
 		return s.db.Update(func(tx *bolt.Tx) error { return write(tx, height, d) })
 	})
 	if err != nil {
+		s.failed = err
 		return fmt.Errorf("committing block %d: %w", height, err)
 	}
 	s.height, s.appHash = height, d.AppHash()
@@ -200,197 +226,5 @@ func write(tx *bolt.Tx, height int64, d *ledger.Delta) error {
 	return put(tx, bucketMeta, keyHeight, heightKey(height))
 }
 
-// AppHashAt returns the AppHash after a committed block.
-func (s *Store) AppHashAt(height int64) (hash []byte, ok bool) {
-	err := guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			v, err := get(tx, bucketBlocks, heightKey(height))
-			hash = v
-			return err
-		})
-	})
-	return hash, err == nil && hash != nil
-}
-
-// Settlements yields a household's settlements, oldest Interval first, until f
-// returns false. It reads a snapshot; f must not call Commit.
-func (s *Store) Settlements(h market.HouseholdID, from market.Interval, f func(*ledger.Settlement) bool) error {
-	return guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketHistory).Cursor()
-			start := historyKey(h, from, 0)
-			for k, v := c.Seek(start); k != nil && len(k) > len(h) && market.HouseholdID(k[:len(h)]) == h; k, v = c.Next() {
-				raw, err := unseal(bucketHistory, k, v)
-				if err != nil {
-					return err
-				}
-				e, err := ledger.DecodeSettlement(raw)
-				if err != nil {
-					return fmt.Errorf("%w: %s: %w", ErrCorrupt, keyText(bucketHistory, k), err)
-				}
-				if !f(e) {
-					return nil
-				}
-			}
-			return nil
-		})
-	})
-}
-
 // Close gives the file back.
 func (s *Store) Close() error { return s.db.Close() }
-
-func checkMeta(tx *bolt.Tx, chainID string) error {
-	for _, name := range allBuckets {
-		if tx.Bucket(name) == nil {
-			return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
-		}
-	}
-	v, err := get(tx, bucketMeta, keyFormat)
-	if err != nil {
-		return err
-	}
-	if string(v) != format {
-		return fmt.Errorf("%w: format %q, want %q", ErrCorrupt, v, format)
-	}
-	if v, err = get(tx, bucketMeta, keyChain); err != nil {
-		return err
-	}
-	if string(v) != chainID {
-		return fmt.Errorf("%w: it is of %q, want %q", ErrForeign, v, chainID)
-	}
-	return nil
-}
-
-func loadHeight(tx *bolt.Tx) (int64, error) {
-	v, err := get(tx, bucketMeta, keyHeight)
-	if err != nil {
-		return 0, err
-	}
-	if len(v) != 8 {
-		return 0, fmt.Errorf("%w: meta height has %d bytes, want 8", ErrCorrupt, len(v))
-	}
-	return int64(binary.BigEndian.Uint64(v)), nil
-}
-
-func loadState(tx *bolt.Tx, chainID string, g ledger.Genesis) (*ledger.State, error) {
-	var bad error
-	state, err := ledger.LoadState(chainID, g, func(yield func(string, []byte) bool) {
-		bad = tx.Bucket(bucketState).ForEach(func(k, v []byte) error {
-			raw, err := unseal(bucketState, k, v)
-			if err != nil {
-				return err
-			}
-			if !yield(string(k), raw) {
-				return errStop
-			}
-			return nil
-		})
-	})
-	switch {
-	case errors.Is(err, ledger.ErrOtherGenesis):
-		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
-	case bad != nil && !errors.Is(bad, errStop):
-		return nil, bad // before err, which then only says what is missing
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case bad != nil:
-		return nil, bad
-	}
-	return state, nil
-}
-
-var errStop = errors.New("stop")
-
-func checkHash(tx *bolt.Tx, height int64, derived [32]byte) error {
-	v, err := get(tx, bucketBlocks, heightKey(height))
-	if err != nil {
-		return err
-	}
-	if string(v) != string(derived[:]) {
-		return fmt.Errorf("%w: the records hash to %x, block %d committed %x", ErrCorrupt, derived, height, v)
-	}
-	return nil
-}
-
-// seal puts the checksum (S2) in front of a value.
-func seal(bucket, key, value []byte) []byte {
-	out := make([]byte, 4, 4+len(value))
-	binary.BigEndian.PutUint32(out, checksum(bucket, key, value))
-	return append(out, value...)
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(bucket, key, value []byte) uint32 {
-	sum := crc32.Update(0, castagnoli, bucket)
-	sum = crc32.Update(sum, castagnoli, key)
-	return crc32.Update(sum, castagnoli, value)
-}
-
-// unseal checks a value and copies it out of bbolt's pages.
-func unseal(bucket, key, sealed []byte) ([]byte, error) {
-	if len(sealed) < 4 {
-		return nil, fmt.Errorf("%w: %s has no checksum", ErrCorrupt, keyText(bucket, key))
-	}
-	value := append([]byte(nil), sealed[4:]...)
-	if got, want := checksum(bucket, key, value), binary.BigEndian.Uint32(sealed); got != want {
-		return nil, fmt.Errorf("%w: %s: checksum %08x, want %08x", ErrCorrupt, keyText(bucket, key), got, want)
-	}
-	return value, nil
-}
-
-func put(tx *bolt.Tx, bucket, key, value []byte) error {
-	return tx.Bucket(bucket).Put(key, seal(bucket, key, value))
-}
-
-func get(tx *bolt.Tx, bucket, key []byte) ([]byte, error) {
-	v := tx.Bucket(bucket).Get(key)
-	if v == nil {
-		return nil, fmt.Errorf("%w: %s is missing", ErrCorrupt, keyText(bucket, key))
-	}
-	return unseal(bucket, key, v)
-}
-
-func heightKey(h int64) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(h)) //nolint:gosec // heights are never negative
-}
-
-func historyKey(h market.HouseholdID, k market.Interval, version uint32) []byte {
-	key := append([]byte(nil), h[:]...)
-	key = binary.BigEndian.AppendUint64(key, uint64(k)) //nolint:gosec // never negative
-	return binary.BigEndian.AppendUint32(key, version)
-}
-
-// EncodeEvent gives the key and the bytes under which history keeps an event. A
-// MarketResult has the zero household.
-func EncodeEvent(e ledger.Event) (key, value []byte) {
-	if e.Settlement != nil {
-		return historyKey(e.Settlement.Household, e.Settlement.Interval, e.Settlement.Version), e.Settlement.Encode()
-	}
-	return historyKey(market.HouseholdID{}, e.Result.Interval, 0), e.Result.Encode()
-}
-
-// keyText names a record for people.
-func keyText(bucket, key []byte) string {
-	switch string(bucket) {
-	case string(bucketState):
-		return ledger.KeyText(string(key))
-	case string(bucketBlocks):
-		if len(key) == 8 {
-			return fmt.Sprintf("block %d", binary.BigEndian.Uint64(key))
-		}
-	case string(bucketHistory):
-		if len(key) == 28 {
-			who := "market"
-			if h := market.HouseholdID(key[:16]); h != (market.HouseholdID{}) {
-				who = "household " + h.String()
-			}
-			return fmt.Sprintf("history of %s, interval %d, version %d", who,
-				binary.BigEndian.Uint64(key[16:24]), binary.BigEndian.Uint32(key[24:28]))
-		}
-	case string(bucketMeta):
-		return "meta " + string(key)
-	}
-	return fmt.Sprintf("%s record %x", bucket, key)
-}

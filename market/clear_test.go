@@ -1,34 +1,220 @@
 package market_test
 
 import (
+	"cmp"
+	"errors"
+	"math/big"
+	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/commonwatt/commonwatt/market"
 )
 
-func TestR3WorkedExample(t *testing.T) {
-	got, err := market.Clear(market.Market{
-		Rule:    market.RuleUniform,
-		Tariff:  &market.Tariff{ImportPrice: 300_000, ExportPrice: 80_000},
-		Network: market.Network{Nodes: []market.Node{{ID: "root"}, {ID: "f1", Parent: "root"}}},
-		Orders: []market.Order{
-			{ID: "A", Node: "f1", Side: market.Offer, Steps: []market.Step{{Price: 100_000, WattHours: 1000}}},
-			{ID: "B", Node: "f1", Side: market.Bid, Steps: []market.Step{{Price: 250_000, WattHours: 600}}},
-			{ID: "C", Node: "f1", Side: market.Bid, Steps: []market.Step{{Price: 200_000, WattHours: 300}, {Price: 90_000, WattHours: 300}}},
-		},
+// diffClearing compares two answers; nil and empty are the same.
+func diffClearing(want, got market.Clearing) string {
+	return gocmp.Diff(want, got, cmpopts.EquateEmpty())
+}
+
+// M3 to M7 at once: nothing but the one right answer passes.
+func TestR3AgainstDumbImplementation(t *testing.T) {
+	for name, g := range map[string]generator{"small": smallMarkets(), "long": longMarkets()} {
+		t.Run(name, func(t *testing.T) {
+			reused := market.NewClearer()
+			rapid.Check(t, func(t *rapid.T) {
+				m := g.draw(t)
+				got, err := market.Clear(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := diffClearing(newDumbMarket(m).clear(), got); diff != "" {
+					t.Fatalf("clearing of %+v (-dumb +got):\n%s", m, diff)
+				}
+				again, err := reused.Clear(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := diffClearing(got, again); diff != "" {
+					t.Fatalf("a Clearer that cleared other markets before (-fresh +reused):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// The same conditions where there is too much to try everything.
+func TestR3Conditions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := wideMarkets().draw(t)
+		got, err := market.Clear(m)
+		if errors.Is(err, market.ErrOverflow) {
+			return // welfare of astronomic prices and quantities
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problem := violation(m, got); problem != "" {
+			t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, got)
+		}
 	})
+}
+
+// M8: whoever writes the book cannot favour anyone by its order.
+func TestM8OrderOfBookAndNodes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := smallMarkets().draw(t)
+		first, err := market.Clear(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := m
+		places := make([]int, len(m.Orders))
+		for i := range places {
+			places[i] = i
+		}
+		places = rapid.Permutation(places).Draw(t, "order of orders")
+		other.Orders = nil
+		for _, i := range places {
+			other.Orders = append(other.Orders, m.Orders[i])
+		}
+		other.Network.Nodes = rapid.Permutation(m.Network.Nodes).Draw(t, "order of nodes")
+		second, err := market.Clear(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range second.Allocations {
+			second.Allocations[i].Order = places[i]
+		}
+		slices.SortFunc(second.Allocations, func(a, b market.Allocation) int { return cmp.Compare(a.Order, b.Order) })
+		byNode := func(a, b market.Flow) int { return cmp.Compare(a.Node, b.Node) }
+		slices.SortFunc(first.Flows, byNode)
+		slices.SortFunc(second.Flows, byNode)
+		byName := func(a, b market.NodePrice) int { return cmp.Compare(a.Node, b.Node) }
+		slices.SortFunc(first.Prices, byName)
+		slices.SortFunc(second.Prices, byName)
+		if diff := diffClearing(first, second); diff != "" {
+			t.Fatalf("another order gives another answer (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// Two orders at one price cannot be told from one with two steps, as long as
+// nothing is shared by rounding.
+func TestR3EqualNeighboursAddUp(t *testing.T) {
+	one := market.Market{
+		Network: market.Network{Nodes: []market.Node{{ID: "root"}}},
+		Orders: []market.Order{
+			{ID: "a", Node: "root", Side: market.Offer, Steps: steps(10, 3, 10, 4)},
+			{ID: "b", Node: "root", Side: market.Offer, Steps: steps(10, 7)},
+			{ID: "c", Node: "root", Side: market.Bid, Steps: steps(20, 5, 20, 2)},
+		},
+	}
+	got, err := market.Clear(one)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := market.Clearing{
-		Prices:      []market.NodePrice{{Node: "root", Price: 100_000}, {Node: "f1", Price: 100_000}},
-		Allocations: []market.Allocation{{Order: 0, WattHours: 900, Price: 100_000}, {Order: 1, WattHours: 600, Price: 100_000}, {Order: 2, WattHours: 300, Price: 100_000}},
-		Flows:       []market.Flow{{Node: "f1", WattHours: 0}},
-		Welfare:     120_000,
+	var quantities []market.WattHours
+	for _, a := range got.Allocations {
+		quantities = append(quantities, a.WattHours)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("clearing (-want +got):\n%s", diff)
+	// 7 Wh between two equals: the odd one goes by hash, and SHA-256 of 00 'a' is
+	// 022a…, of 00 'b' 57eb….
+	if want := []market.WattHours{4, 3, 7}; !slices.Equal(quantities, want) {
+		t.Errorf("got %v, want %v", quantities, want)
 	}
+}
+
+func TestClearerDoesNotAllocate(t *testing.T) {
+	c := market.NewClearer()
+	for _, nodes := range []int{1, 50} {
+		m := benchmarkBook(nodes, 500, finePrice, householdWh)
+		if got := testing.AllocsPerRun(10, func() {
+			if _, err := c.Clear(m); err != nil {
+				t.Error(err)
+			}
+		}); got != 0 {
+			t.Errorf("%d nodes: got %v allocations in a warm run, want 0", nodes, got)
+		}
+	}
+}
+
+// violation checks a clearing of a bare tree condition by condition, and
+// returns what is wrong, or nothing.
+func violation(m market.Market, c market.Clearing) string {
+	price := c.Prices[0].Price
+	lower, upper := market.Price(-1<<62), market.Price(1<<62) // of the prices that support the allocation
+	var unmetBids, unmetOffers bool                           // at the price itself
+	balance := new(big.Int).SetInt64(int64(c.GridImport - c.GridExport))
+	value := new(big.Int)
+	for i, o := range m.Orders {
+		left := c.Allocations[i].WattHours
+		if c.Allocations[i].Order != i || left < 0 || c.Allocations[i].Price != price {
+			return "M4: bad allocation"
+		}
+		sign := int64(1)
+		if o.Side == market.Bid {
+			sign = -1
+		}
+		balance.Add(balance, big.NewInt(sign*int64(left)))
+		for _, s := range o.Steps {
+			got := min(left, s.WattHours)
+			left -= got
+			value.Sub(value, new(big.Int).Mul(big.NewInt(sign*int64(s.Price)), big.NewInt(int64(got))))
+			unmet := got < s.WattHours
+			if o.Side == market.Bid && got > 0 || o.Side == market.Offer && unmet {
+				upper = min(upper, s.Price)
+			}
+			if o.Side == market.Offer && got > 0 || o.Side == market.Bid && unmet {
+				lower = max(lower, s.Price)
+			}
+			unmetBids = unmetBids || o.Side == market.Bid && unmet && s.Price == price
+			unmetOffers = unmetOffers || o.Side == market.Offer && unmet && s.Price == price
+		}
+		if left > 0 {
+			return "M4: more than the order"
+		}
+	}
+	if balance.Sign() != 0 || c.GridImport < 0 || c.GridExport < 0 || c.GridImport > 0 && c.GridExport > 0 {
+		return "M3: unbalanced"
+	}
+	in, out := market.Price(1<<62), market.Price(-1<<62)
+	if m.Tariff != nil {
+		in, out = m.Tariff.ImportPrice, m.Tariff.ExportPrice
+		lower, upper = max(lower, out), min(upper, in)
+		if c.GridImport > 0 {
+			lower = max(lower, in)
+		}
+		if c.GridExport > 0 {
+			upper = min(upper, out)
+		}
+		value.Add(value, new(big.Int).Mul(big.NewInt(int64(out)), big.NewInt(int64(c.GridExport))))
+		value.Sub(value, new(big.Int).Mul(big.NewInt(int64(in)), big.NewInt(int64(c.GridImport))))
+	} else if c.GridImport != 0 || c.GridExport != 0 {
+		return "M3: an island with a grid"
+	}
+	if lower > upper {
+		return "M5: no price supports the allocation, so that it is not the best"
+	}
+	if unmetBids && (unmetOffers || price == in || c.GridExport > 0) || unmetOffers && (price == out || c.GridImport > 0) {
+		return "M5: as much welfare with more energy"
+	}
+	want := market.Price(roundDumb(big.NewRat(int64(lower+upper), 2)).Int64())
+	switch {
+	case lower == -1<<62 && upper == 1<<62:
+		want = 0
+	case lower == -1<<62:
+		want = upper
+	case upper == 1<<62:
+		want = lower
+	}
+	if price != want {
+		return "M6: not the midpoint of the prices that support the allocation"
+	}
+	if exact := roundDumb(new(big.Rat).SetFrac(value, big.NewInt(1000))); !exact.IsInt64() || exact.Int64() != int64(c.Welfare) {
+		return "M1: wrong welfare"
+	}
+	return ""
 }

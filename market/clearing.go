@@ -93,7 +93,7 @@ func checkUnique(orders []Order) error {
 			seats[s] = struct{}{}
 		}
 		if twice {
-			return o.fieldError("id", ErrDuplicateID, "order %d has it too, want one order of that name", i)
+			return o.fieldError("id", ErrDuplicateID, "got it again at index %d, want one order of that name", i)
 		}
 	}
 	return nil

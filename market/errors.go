@@ -53,6 +53,8 @@ var (
 var (
 	// ErrUnbalanced: positions and grid flows that cannot come from one clearing.
 	ErrUnbalanced = errors.New("unbalanced settlement")
+	// ErrBadTransferKind: a kind of transfer, or a name of one, that there is not.
+	ErrBadTransferKind = errors.New("bad transfer kind")
 )
 
 // A FieldError says which field of which order or node is wrong. Err wraps one

@@ -13,7 +13,7 @@ import (
 
 var quarter = market.Calendar{Length: 15 * time.Minute, Lead: 5 * time.Minute}
 
-func location(t testing.TB, name string) *time.Location {
+func location(t *testing.T, name string) *time.Location {
 	t.Helper()
 	loc, err := time.LoadLocation(name)
 	if err != nil {
@@ -22,7 +22,7 @@ func location(t testing.TB, name string) *time.Location {
 	return loc
 }
 
-func instant(t testing.TB, text string) time.Time {
+func instant(t *testing.T, text string) time.Time {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {

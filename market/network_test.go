@@ -8,8 +8,6 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 )
 
-func wh(w market.WattHours) *market.WattHours { return &w }
-
 func TestR1NetworkValidate(t *testing.T) {
 	root := market.Node{ID: "root"}
 	for _, test := range []struct {
@@ -23,7 +21,7 @@ func TestR1NetworkValidate(t *testing.T) {
 		{"child before parent", []market.Node{{ID: "a", Parent: "b"}, {ID: "b", Parent: "root"}, root}, "", "", nil},
 		{
 			"limits and fees",
-			[]market.Node{root, {ID: "a", Parent: "root", ImportLimit: wh(0), ExportLimit: wh(5), ImportFee: 3, ExportFee: market.MaxPrice}},
+			[]market.Node{root, {ID: "a", Parent: "root", ImportLimit: new(market.WattHours(0)), ExportLimit: new(market.WattHours(5)), ImportFee: 3, ExportFee: market.MaxPrice}},
 			"", "", nil,
 		},
 		{"two roots", []market.Node{root, {ID: "other"}}, "other", "parent", market.ErrBadNetwork},
@@ -33,11 +31,11 @@ func TestR1NetworkValidate(t *testing.T) {
 		{"hangs on a cycle", []market.Node{root, {ID: "x", Parent: "a"}, {ID: "a", Parent: "b"}, {ID: "b", Parent: "a"}}, "x", "parent", market.ErrBadNetwork},
 		{"same id", []market.Node{root, {ID: "a", Parent: "root"}, {ID: "a", Parent: "root"}}, "a", "id", market.ErrDuplicateID},
 		{"empty id", []market.Node{root, {Parent: "root"}}, "", "id", market.ErrBadNetwork},
-		{"import limit at the root", []market.Node{{ID: "root", ImportLimit: wh(1)}}, "root", "import_limit_wh", market.ErrBadNetwork},
-		{"export limit at the root", []market.Node{{ID: "root", ExportLimit: wh(0)}}, "root", "export_limit_wh", market.ErrBadNetwork},
+		{"import limit at the root", []market.Node{{ID: "root", ImportLimit: new(market.WattHours(1))}}, "root", "import_limit_wh", market.ErrBadNetwork},
+		{"export limit at the root", []market.Node{{ID: "root", ExportLimit: new(market.WattHours(0))}}, "root", "export_limit_wh", market.ErrBadNetwork},
 		{"import fee at the root", []market.Node{{ID: "root", ImportFee: 1}}, "root", "import_fee", market.ErrBadNetwork},
 		{"export fee at the root", []market.Node{{ID: "root", ExportFee: 1}}, "root", "export_fee", market.ErrBadNetwork},
-		{"negative limit", []market.Node{root, {ID: "a", Parent: "root", ExportLimit: wh(-1)}}, "a", "export_limit_wh", market.ErrBadNetwork},
+		{"negative limit", []market.Node{root, {ID: "a", Parent: "root", ExportLimit: new(market.WattHours(-1))}}, "a", "export_limit_wh", market.ErrBadNetwork},
 		{"negative fee", []market.Node{root, {ID: "a", Parent: "root", ImportFee: -1}}, "a", "import_fee", market.ErrBadNetwork},
 		{"huge fee", []market.Node{root, {ID: "a", Parent: "root", ExportFee: market.MaxPrice + 1}}, "a", "export_fee", market.ErrBadNetwork},
 	} {

@@ -2,7 +2,6 @@ package market
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,9 +74,6 @@ var transferKindNames = [...]string{
 	KindRounding:           "rounding",
 	KindCorrection:         "correction",
 }
-
-// ErrBadTransferKind is returned for a kind, or a name of one, that there is not.
-var ErrBadTransferKind = errors.New("bad transfer kind")
 
 // String returns the kind's name, such as "imbalance-import".
 func (k TransferKind) String() string {

@@ -47,7 +47,7 @@ func (t *tree) build(nodes []Node) error {
 // link resolves the parents and groups the children by parent.
 func (t *tree) link(nodes []Node) error {
 	t.parent = slices.Grow(t.parent[:0], len(nodes))
-	t.first = append(t.first[:0], make([]int32, len(nodes)+1)...)
+	t.first = zeroed(t.first, len(nodes)+1)
 	root := -1
 	for i := range nodes {
 		n := &nodes[i]
@@ -78,7 +78,7 @@ func (t *tree) link(nodes []Node) error {
 
 // order lists the nodes from the root down, or finds those that do not hang on it.
 func (t *tree) order(nodes []Node) error {
-	t.child = append(t.child[:0], make([]int32, len(nodes)-1)...)
+	t.child = zeroed(t.child, len(nodes)-1)
 	t.next = append(t.next[:0], t.first...)
 	for i, p := range t.parent {
 		if p >= 0 {

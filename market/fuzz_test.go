@@ -1,0 +1,94 @@
+package market_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+// A byteReader makes numbers of a fuzzer's bytes, and zeros when there are none left.
+type byteReader struct{ data []byte }
+
+func (r *byteReader) next() byte {
+	if len(r.data) == 0 {
+		return 0
+	}
+	b := r.data[0]
+	r.data = r.data[1:]
+	return b
+}
+
+// number reads one byte of small number, or after 0xff eight bytes of any.
+func (r *byteReader) number() int64 {
+	b := r.next()
+	if b < 0xff || len(r.data) < 8 {
+		return int64(int8(b))
+	}
+	n := binary.BigEndian.Uint64(r.data)
+	r.data = r.data[8:]
+	return int64(n)
+}
+
+// market reads a market that is wrong in any way a market can be.
+func (r *byteReader) market() market.Market {
+	m := market.Market{Seed: []byte{r.next()}}
+	if r.next()%2 == 1 {
+		m.Tariff = &market.Tariff{ImportPrice: market.Price(r.number()), ExportPrice: market.Price(r.number())}
+	}
+	for i := range int(r.next() % 6) {
+		n := market.Node{ID: fmt.Sprint(i)}
+		switch parent := r.next(); {
+		case i > 0 && parent < 0xf0:
+			n.Parent = fmt.Sprint(int(parent) % i)
+		case i > 0 || parent >= 0xf0:
+			n.Parent = fmt.Sprint(parent % 7)
+		}
+		m.Network.Nodes = append(m.Network.Nodes, n)
+	}
+	for i := 0; len(r.data) > 0 && i < 64; i++ {
+		o := market.Order{Node: fmt.Sprint(r.next() % 6), Side: market.Side(r.next() % 4)}
+		if id := r.next(); id < 0xf0 {
+			o.ID = fmt.Sprint(i)
+		} else {
+			o.Household[0] = id
+		}
+		for range r.next() % 18 {
+			o.Steps = append(o.Steps, market.Step{Price: market.Price(r.number()), WattHours: market.WattHours(r.number())})
+		}
+		m.Orders = append(m.Orders, o)
+	}
+	return m
+}
+
+// FuzzClear clears markets of hostile numbers. Whatever it is given, Clear must
+// refuse it with an error of the package or give an answer that fulfils R3.
+func FuzzClear(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{7, 1, 9, 2, 1, 0, 0, 1, 1, 1, 5, 10, 0, 2, 2, 1, 3, 10})
+	f.Add([]byte{7, 0, 3, 0, 0, 1, 1, 1, 1, 1, 5, 10, 2, 2, 2, 1, 5, 4, 1, 2, 3, 1, 5, 7})
+	f.Add([]byte{0, 0, 1, 0, 0, 2, 0, 1, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0})
+	known := []error{
+		market.ErrOverflow, market.ErrBadSide, market.ErrBadQuantity, market.ErrPriceOutOfBounds, market.ErrTooManySteps,
+		market.ErrStepsUnordered, market.ErrUnknownNode, market.ErrDuplicateID, market.ErrBadNetwork, market.ErrBadTariff,
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := byteReader{data}
+		m := r.market()
+		c, err := market.Clear(m)
+		if err == nil {
+			if problem := violation(m, c); problem != "" {
+				t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, c)
+			}
+			return
+		}
+		for _, e := range known {
+			if errors.Is(err, e) {
+				return
+			}
+		}
+		t.Fatalf("got %v, want an error of the package", err)
+	})
+}

@@ -1,0 +1,187 @@
+package market_test
+
+import (
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+var update = flag.Bool("update", false, "rewrite the answers in testdata, to be read before they are committed")
+
+// A golden is a file in testdata/clear: a market, and perhaps what the meters
+// then counted, above a line of four dashes, and below it the answer. Its words:
+//
+//	grid import=PRICE export=PRICE | grid none
+//	seed HEX
+//	node ID [parent=ID]
+//	order ID NODE bid|offer WH@PRICE...
+//	meter ORDER import=WH export=WH
+type golden struct {
+	market market.Market
+	meters map[string][2]market.WattHours // by order: import, export
+}
+
+const goldenRule = "----\n"
+
+func TestR3Golden(t *testing.T) {
+	files, err := filepath.Glob("testdata/clear/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got %d files, %v, want some", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			question, want, found := strings.Cut(string(text), goldenRule)
+			if !found {
+				t.Fatalf("got no line of dashes, want one between question and answer")
+			}
+			g, err := parseGolden(question)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := g.answer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(question+goldenRule+got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != want {
+				t.Errorf("got:\n%s\nwant:\n%s\n(go test ./market -update rewrites the answers)", got, want)
+			}
+		})
+	}
+}
+
+func parseGolden(text string) (*golden, error) {
+	g := &golden{meters: make(map[string][2]market.WattHours)}
+	for n, row := range strings.Split(text, "\n") {
+		words := strings.Fields(row)
+		if len(words) == 0 || strings.HasPrefix(row, "#") {
+			continue
+		}
+		if err := g.add(words); err != nil {
+			return nil, fmt.Errorf("line %d: %q: %w", n+1, row, err)
+		}
+	}
+	return g, nil
+}
+
+func (g *golden) add(words []string) (err error) {
+	m := &g.market
+	line := strings.Join(words, " ")
+	switch words[0] {
+	case "grid":
+		if len(words) == 2 && words[1] == "none" {
+			return nil
+		}
+		m.Tariff = new(market.Tariff)
+		_, err = fmt.Sscanf(line, "grid import=%d export=%d", &m.Tariff.ImportPrice, &m.Tariff.ExportPrice)
+	case "seed":
+		m.Seed, err = hex.DecodeString(words[1])
+	case "node":
+		n := market.Node{ID: words[1]}
+		if len(words) > 2 {
+			n.Parent = strings.TrimPrefix(words[2], "parent=")
+		}
+		m.Network.Nodes = append(m.Network.Nodes, n)
+	case "order":
+		o := market.Order{ID: words[1], Household: market.HouseholdID{byte(len(m.Orders) + 1)}, Node: words[2]}
+		err = o.Side.UnmarshalText([]byte(words[3]))
+		for _, word := range words[4:] {
+			var s market.Step
+			if _, err := fmt.Sscanf(word, "%d@%d", &s.WattHours, &s.Price); err != nil {
+				return err
+			}
+			o.Steps = append(o.Steps, s)
+		}
+		m.Orders = append(m.Orders, o)
+	case "meter":
+		var counted [2]market.WattHours
+		_, err = fmt.Sscanf(line, "meter "+words[1]+" import=%d export=%d", &counted[0], &counted[1])
+		g.meters[words[1]] = counted
+	default:
+		err = fmt.Errorf("got %q, want a word of the format", words[0])
+	}
+	return err
+}
+
+func (g *golden) answer() (string, error) {
+	c, err := market.Clear(g.market)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, p := range c.Prices {
+		fmt.Fprintf(&b, "price %s %d\n", p.Node, p.Price)
+	}
+	for _, a := range c.Allocations {
+		fmt.Fprintf(&b, "allocation %s %d\n", g.market.Orders[a.Order].ID, a.WattHours)
+	}
+	for _, f := range c.Flows {
+		fmt.Fprintf(&b, "flow %s %d\n", f.Node, f.WattHours)
+	}
+	fmt.Fprintf(&b, "grid import=%d export=%d\nwelfare %d\n", c.GridImport, c.GridExport, c.Welfare)
+	if len(g.meters) == 0 {
+		return b.String(), nil
+	}
+	if err := g.settle(&b, c); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+// settle writes the transfers, and what they come to.
+func (g *golden) settle(b *strings.Builder, c market.Clearing) error {
+	terms := market.Terms{Islanded: true}
+	if t := g.market.Tariff; t != nil {
+		terms = market.Terms{Retail: t.Retail(), FeedIn: t.FeedIn()}
+	}
+	names := []string{} // pairs, for the replacer
+	var positions []market.Position
+	for i, o := range g.market.Orders {
+		p := market.Position{Household: o.Household, Price: c.Allocations[i].Price}
+		if o.Side == market.Bid {
+			p.Bought = c.Allocations[i].WattHours
+		} else {
+			p.Sold = c.Allocations[i].WattHours
+		}
+		counted := g.meters[o.ID]
+		p.MeteredImport, p.MeteredExport = counted[0], counted[1]
+		positions = append(positions, p)
+		names = append(names, string(market.HouseholdAccount(o.Household)), o.ID)
+	}
+	transfers, err := market.Settle(1, positions, c.GridImport, c.GridExport, terms)
+	if err != nil {
+		return err
+	}
+	short := strings.NewReplacer(names...)
+	for _, t := range transfers {
+		fmt.Fprintf(b, "transfer %s %s -> %s %d\n", t.Kind, short.Replace(string(t.Debit)), short.Replace(string(t.Credit)), t.Amount)
+	}
+	balances, err := market.Balances(transfers)
+	if err != nil {
+		return err
+	}
+	var rows []string
+	for account, balance := range balances {
+		rows = append(rows, "balance "+short.Replace(string(account))+" "+strconv.FormatInt(int64(balance), 10)+"\n")
+	}
+	slices.Sort(rows)
+	b.WriteString(strings.Join(rows, ""))
+	return nil
+}

@@ -29,6 +29,7 @@ ones do, with counters that move in community time.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}

@@ -127,6 +127,37 @@ func TestR3EqualNeighboursAddUp(t *testing.T) {
 	}
 }
 
+// A Clearer is not asked to look for two orders of one name. Should there be
+// such, even their hashes tie, and the earlier one is first.
+func TestClearerSameName(t *testing.T) {
+	m := market.Market{Network: market.Network{Nodes: []market.Node{{ID: "root"}}}}
+	for range 5 {
+		m.Orders = append(m.Orders, market.Order{ID: "same", Node: "root", Side: market.Offer, Steps: steps(10, 1)})
+	}
+	m.Orders = append(m.Orders, market.Order{ID: "bid", Node: "root", Side: market.Bid, Steps: steps(10, 3)})
+	got, err := market.NewClearer().Clear(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var quantities []market.WattHours
+	for _, a := range got.Allocations {
+		quantities = append(quantities, a.WattHours)
+	}
+	if want := []market.WattHours{1, 1, 1, 0, 0, 3}; !slices.Equal(quantities, want) {
+		t.Errorf("got %v, want %v", quantities, want)
+	}
+}
+
+func TestClearingPriceAt(t *testing.T) {
+	c := market.Clearing{Prices: []market.NodePrice{{Node: "root", Price: 5}, {Node: "f1", Price: 7}}}
+	if got, ok := c.PriceAt("f1"); !ok || got != 7 {
+		t.Errorf("at f1: got %d, %v, want 7", got, ok)
+	}
+	if got, ok := c.PriceAt("f2"); ok {
+		t.Errorf("at f2: got %d, want none", got)
+	}
+}
+
 func TestClearerDoesNotAllocate(t *testing.T) {
 	c := market.NewClearer()
 	for _, nodes := range []int{1, 50} {

@@ -352,6 +352,67 @@ func TestR9NoOneWorseOff(t *testing.T) {
 	})
 }
 
+func TestR7BadPositionLeavesPool(t *testing.T) {
+	full := market.Pool{Bought: 1, Sold: 2, Balance: -1 << 62, Lines: 4}
+	pool := full
+	for name, p := range map[string]market.Position{
+		"negative":        {Bought: -1},
+		"too dear":        {Bought: 1 << 62, Price: market.MaxPrice},
+		"too much money":  {Sold: 1 << 60, Price: 7_000},
+		"too much bought": {Bought: 1<<63 - 1},
+		"too much sold":   {Sold: 1<<63 - 1},
+	} {
+		if err := pool.Add(p); err == nil {
+			t.Errorf("%s: got no error, want one", name)
+		}
+		if pool != full {
+			t.Errorf("%s: got %+v, want it as it was", name, pool)
+		}
+	}
+}
+
+func TestCorrectBetweenManyAccounts(t *testing.T) {
+	booked := []market.Transfer{
+		transfer(market.KindBuy, "b", "c", 10),
+		transfer(market.KindBuy, "b", "a", 10),
+		transfer(market.KindBuy, "c", "a", 10),
+	}
+	due := []market.Transfer{
+		transfer(market.KindBuy, "b", "c", 7),
+		transfer(market.KindBuy, "c", "a", 10),
+		transfer(market.KindSell, "d", "a", 1),
+	}
+	got, err := market.Correct(7, booked, due)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []market.Transfer{
+		transfer(market.KindCorrection, "a", "b", 10),
+		transfer(market.KindCorrection, "d", "a", 1),
+		transfer(market.KindCorrection, "c", "b", 3),
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("corrections (-want +got):\n%s", diff)
+	}
+	most := transfer(market.KindBuy, "a", "b", 1<<63-1)
+	for name, list := range map[string][2][]market.Transfer{
+		"booked": {{most, most}, nil},
+		"due":    {nil, {most, most}},
+	} {
+		if got, err := market.Correct(7, list[0], list[1]); !errors.Is(err, market.ErrOverflow) {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, market.ErrOverflow)
+		}
+	}
+}
+
+// The least int64 has no positive twin: flipping such an amount must not wrap.
+func TestM2LeastAmountOverflows(t *testing.T) {
+	p := market.Position{Bought: 1 << 60, MeteredImport: 1 << 60, Price: -8_000}
+	if got, err := market.SettleHousehold(7, p, ownTerms); !errors.Is(err, market.ErrOverflow) {
+		t.Errorf("got %v, %v, want %v", got, err, market.ErrOverflow)
+	}
+}
+
 func TestBalancesOverflow(t *testing.T) {
 	most := transfer(market.KindBuy, "a", "b", 1<<63-1)
 	if got, err := market.Balances([]market.Transfer{most, most}); !errors.Is(err, market.ErrOverflow) {

@@ -3,6 +3,8 @@ package meter_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/commonwatt/commonwatt/meter"
 )
 
@@ -16,6 +18,10 @@ func TestDefinitions(t *testing.T) {
 		t.Run(d.ID, func(t *testing.T) {
 			if err := meter.CheckDefinition(d); err != nil {
 				t.Error(err)
+			}
+			found, err := meter.FindDefinition("", d.ID)
+			if diff := cmp.Diff(d, found); err != nil || diff != "" {
+				t.Errorf("file is not named by its id: %v %s", err, diff)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,18 +26,11 @@ func Definitions(dir string) ([]Definition, error) { return def.Load(dir) }
 
 // FindDefinition returns one definition by id. An unknown id is a *ConfigError that lists what there is.
 func FindDefinition(dir, id string) (Definition, error) {
-	all, err := def.Load(dir)
-	if err != nil {
-		return Definition{}, err
+	d, ids, err := def.Find(dir, id)
+	if errors.Is(err, def.ErrNotFound) {
+		return Definition{}, &ConfigError{Field: "definition", Got: id, Want: "one of " + strings.Join(ids, ", ")}
 	}
-	ids := make([]string, len(all))
-	for i, d := range all {
-		if d.ID == id {
-			return d, nil
-		}
-		ids[i] = d.ID
-	}
-	return Definition{}, &ConfigError{Field: "definition", Got: id, Want: "one of " + strings.Join(ids, ", ")}
+	return d, err
 }
 
 // Config says which meter to open.
@@ -108,7 +102,7 @@ func parseAddress(text string, d Definition) (address, error) {
 		scheme, example = "mqtt", "mqtt://192.168.1.10:1883/kitchen"
 	}
 	bad := func(why string) (address, error) {
-		return address{}, &ConfigError{Field: "address", Got: text, Want: fmt.Sprintf("%s, such as %s (%s)", why, example, d.ID)}
+		return address{}, &ConfigError{Field: "address", Got: withoutUser(text), Want: fmt.Sprintf("%s, such as %s (%s)", why, example, d.ID)}
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != scheme {
@@ -169,4 +163,17 @@ func openModbus(c Config, d Definition, host string) Source {
 	}
 	bus, release := pool.Get(host)
 	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}
+}
+
+// withoutUser keeps a password that was put into an address out of messages.
+func withoutUser(text string) string {
+	at := strings.LastIndex(text, "@")
+	if at < 0 {
+		return text
+	}
+	scheme, _, found := strings.Cut(text[:at], "://")
+	if !found {
+		return "…" + text[at:]
+	}
+	return scheme + "://…" + text[at:]
 }

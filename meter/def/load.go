@@ -27,6 +27,9 @@ const maxFile = 256 << 10
 // ErrInvalid is wrapped by every error about the content of a definition.
 var ErrInvalid = errors.New("invalid definition")
 
+// ErrNotFound is returned by Find.
+var ErrNotFound = errors.New("there is no such definition")
+
 // Load returns the definitions that are built in and those of a directory, which override them by id; sorted by id.
 // An empty directory name means built-in ones only.
 func Load(dir string) ([]Definition, error) {
@@ -46,6 +49,36 @@ func Load(dir string) ([]Definition, error) {
 		all = append(all, byID[id])
 	}
 	return all, nil
+}
+
+// Find returns one definition by id: of the directory, if it has it, else the built-in one. Unlike Load it does not
+// parse what it was not asked for. If there is none, it returns the ids that there are.
+func Find(dir, id string) (d Definition, ids []string, err error) {
+	own := map[string]Definition{}
+	if dir != "" {
+		if err := loadFS(os.DirFS(dir), ".", own); err != nil {
+			return Definition{}, nil, fmt.Errorf("loading definitions of %s: %w", dir, err)
+		}
+	}
+	if d, ok := own[id]; ok {
+		return d, nil, nil
+	}
+	ids = slices.Collect(maps.Keys(own))
+	entries, err := fs.ReadDir(builtin, "data")
+	if err != nil {
+		return Definition{}, nil, fmt.Errorf("reading definitions: %w", err)
+	}
+	for _, e := range entries {
+		// A built-in file is named by its id; a test holds that.
+		name := strings.TrimSuffix(e.Name(), ".yaml")
+		if name == id {
+			d, err := loadFile(builtin, path.Join("data", e.Name()))
+			return d, nil, err
+		}
+		ids = append(ids, name)
+	}
+	slices.Sort(ids)
+	return Definition{}, slices.Compact(ids), fmt.Errorf("definition %q: %w", id, ErrNotFound)
 }
 
 func loadFS(fsys fs.FS, dir string, into map[string]Definition) error {
@@ -92,7 +125,7 @@ func Parse(data []byte) (Definition, error) {
 	}
 	var d Definition
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d); err != nil {
-		return Definition{}, fmt.Errorf("%s: %w", strings.TrimSpace(yaml.FormatError(err, false, true)), ErrInvalid)
+		return Definition{}, fmt.Errorf("%s: %w", explain(err), ErrInvalid)
 	}
 	if d.SignedBy == "" {
 		d.SignedBy = SignedByAgent
@@ -101,6 +134,19 @@ func Parse(data []byte) (Definition, error) {
 		return Definition{}, err
 	}
 	return d, nil
+}
+
+// explain shows the place of a YAML error, within bounds: the library quotes lines of any length.
+func explain(err error) string {
+	if errors.Is(err, io.EOF) {
+		return "the file is empty"
+	}
+	const most = 800
+	text := strings.TrimSpace(yaml.FormatError(err, false, true))
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
 // refuseAliases keeps a small file small: with aliases of aliases, a few lines could stand for gigabytes.

@@ -1,0 +1,96 @@
+package mqtt
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// piecewise is a connection on which bytes come in pieces of given sizes.
+type piecewise struct {
+	net.Conn
+	data   []byte
+	pieces []int
+	next   int
+}
+
+func (c *piecewise) Read(p []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), len(c.data), c.pieces[c.next%len(c.pieces)])
+	c.next++
+	copy(p, c.data[:n])
+	c.data = c.data[n:]
+	return n, nil
+}
+
+func packet(first byte, body []byte) []byte {
+	b := []byte{first}
+	for n := len(body); ; {
+		digit := byte(n & 0x7f)
+		if n >>= 7; n > 0 {
+			b = append(b, digit|0x80)
+			continue
+		}
+		return append(append(b, digit), body...)
+	}
+}
+
+// TestLimitedStream: of any stream of packets, cut up in any way, exactly the large PUBLISH packets are missing.
+func TestLimitedStream(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const limit = 300
+		var stream, want []byte
+		var large int
+		for range rapid.IntRange(0, 20).Draw(t, "packets") {
+			size := rapid.SampledFrom([]int{0, 1, 2, 127, 128, limit, limit + 1, 5000, 20000}).Draw(t, "size")
+			kind := byte(packetPublish << 4)
+			if size <= limit {
+				kind = rapid.SampledFrom([]byte{0x20, 0x30, 0x31, 0x90, 0xd0}).Draw(t, "kind")
+			}
+			p := packet(kind, bytes.Repeat([]byte{kind ^ byte(size)}, size))
+			stream = append(stream, p...)
+			if size <= limit {
+				want = append(want, p...)
+			} else {
+				large++
+			}
+		}
+		pieces := rapid.SliceOfN(rapid.IntRange(1, 700), 1, 8).Draw(t, "pieces")
+		dropped := 0
+		l := newLimited(&piecewise{data: stream, pieces: pieces}, limit, func(int) { dropped++ })
+		var got []byte
+		buffer := make([]byte, rapid.IntRange(1, 600).Draw(t, "buffer"))
+		for {
+			n, err := l.Read(buffer)
+			got = append(got, buffer[:n]...)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got, want) || dropped != large {
+			t.Fatalf("got %d bytes and dropped %d, expected %d and %d", len(got), dropped, len(want), large)
+		}
+	})
+}
+
+func TestLimitedRefuses(t *testing.T) {
+	for name, stream := range map[string][]byte{
+		"a length without end":        {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
+		"a SUBACK that is too large":  packet(0x90, make([]byte, 400)),
+		"a CONNACK that is too large": packet(0x20, make([]byte, 400)),
+	} {
+		l := newLimited(&piecewise{data: stream, pieces: []int{1000}}, 300, func(int) {})
+		if n, err := l.Read(make([]byte, 10)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%s: got %d bytes, %v", name, n, err)
+		}
+	}
+}

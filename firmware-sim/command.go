@@ -14,6 +14,9 @@ import (
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
+// version is set by the linker (make build).
+var version string
+
 //go:embed example.yaml
 var exampleConfig string
 
@@ -126,27 +129,21 @@ func versionCommand() *cobra.Command {
 		Example: `  firmware-sim version`,
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), version())
+			_, err := fmt.Fprintln(c.OutOrStdout(), versionText())
 			return err
 		},
 	}
 }
 
-// version is what the Go toolchain has written into the binary.
-func version() string {
-	text, revision, modified := "devel", "", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v := info.Main.Version; v != "" && v != "(devel)" {
-			text = v
-		}
-		for _, setting := range info.Settings {
-			switch {
-			case setting.Key == "vcs.revision":
-				revision = " " + setting.Value[:min(12, len(setting.Value))]
-			case setting.Key == "vcs.modified" && setting.Value == "true":
-				modified = " modified"
-			}
-		}
+// versionText is what the linker, or else the Go toolchain, wrote into the
+// binary.
+func versionText() string {
+	text := version
+	if info, ok := debug.ReadBuildInfo(); ok && text == "" && info.Main.Version != "(devel)" {
+		text = info.Main.Version
 	}
-	return fmt.Sprintf("firmware-sim %s%s%s %s %s/%s", text, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if text == "" {
+		text = "devel"
+	}
+	return fmt.Sprintf("firmware-sim %s %s %s/%s", text, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

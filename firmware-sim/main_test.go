@@ -110,7 +110,7 @@ func startServing(t *testing.T, file string) ready {
 		if err := <-done; err != nil {
 			t.Errorf("serving: %v", err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 3*time.Second { // a second, and what a busy machine adds
 			t.Errorf("it took %v to end", took)
 		}
 		out.Close()
@@ -262,7 +262,7 @@ func TestKilledAndRestarted(t *testing.T) {
 	if err := command.Wait(); err != nil {
 		t.Errorf("ended with %v, want status 0", err)
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 3*time.Second { // a second, and what a busy machine adds
 		t.Errorf("it took %v to end", took)
 	}
 }

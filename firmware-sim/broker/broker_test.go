@@ -83,7 +83,7 @@ func startClient(t *testing.T, address string, c *clockwork) (stop func()) {
 		if err := <-done; err != nil {
 			t.Errorf("client: %v", err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 3*time.Second { // a second, and what a busy machine adds
 			t.Errorf("the client took %v to end", took)
 		}
 	}

@@ -42,8 +42,9 @@ var presenceByHour = [25]float64{
 	9, 8, 8, 9, 14, 19, 21, 20, 18, 13, 7.5, 4,
 }
 
-// An appliance runs perDay times a day in a household of referenceKWh, for
-// minutes at watts, and then tailMinutes at tailWatts.
+// An appliance runs perDay times a day in an ordinary household, for minutes at
+// watts, and then tailMinutes at tailWatts. Other homes run all their machines
+// more or less often, by the same factor.
 type appliance struct {
 	perDay      float64
 	minutes     int
@@ -52,10 +53,6 @@ type appliance struct {
 	tailWatts   int
 	hours       [24]uint8 // weight of each local hour for its start
 }
-
-// referenceKWh is the yearly energy at which perDay holds; other homes run
-// their machines more or less often.
-const referenceKWh = 3500
 
 var appliances = []appliance{
 	// kettle, coffee

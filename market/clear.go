@@ -19,8 +19,7 @@ import (
 type Clearer struct {
 	tree   tree
 	units  []unit  // all steps, in the order of the book
-	endOf  []int32 // order i's units end before endOf[i]
-	nodeOf []int32 // order i's node
+	places []place // by order
 	demand WattHours
 	supply WattHours
 
@@ -35,6 +34,12 @@ type Clearer struct {
 type unit struct {
 	key int64
 	wh  WattHours
+}
+
+// A place says where an order is: its node, and before which its units end.
+type place struct {
+	node int32
+	end  int32
 }
 
 const (
@@ -88,9 +93,8 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 
 // load checks the orders and lays out their steps as units.
 func (c *Clearer) load(orders []Order) error {
-	c.units = c.units[:0]
-	c.endOf = slices.Grow(c.endOf[:0], len(orders))
-	c.nodeOf = slices.Grow(c.nodeOf[:0], len(orders))
+	units := c.units[:0]
+	c.places = slices.Grow(c.places[:0], len(orders))[:len(orders)]
 	var total, supply WattHours
 	for i := range orders {
 		o := &orders[i]
@@ -98,8 +102,8 @@ func (c *Clearer) load(orders []Order) error {
 		if node < 0 {
 			return o.fieldError("node", ErrUnknownNode, "got %q, want the id of a node", o.Node)
 		}
-		quantity, ok := c.lay(o)
-		if !ok {
+		var quantity WattHours
+		if units, quantity = lay(units, o); quantity == 0 {
 			return o.check(WidestOrderBounds())
 		}
 		if quantity > MaxTotalWh-total {
@@ -108,35 +112,36 @@ func (c *Clearer) load(orders []Order) error {
 		}
 		total += quantity
 		supply += quantity * WattHours(o.Side-Bid)
-		c.endOf = append(c.endOf, int32(len(c.units))) //nolint:gosec // MaxOrders × MaxSteps is 2^30
-		c.nodeOf = append(c.nodeOf, node)
+		c.places[i] = place{node: node, end: int32(len(units))} //nolint:gosec // MaxOrders × MaxSteps is 2^30
 	}
+	c.units = units
 	c.supply, c.demand = supply, total-supply
 	return nil
 }
 
-// lay appends an order's steps and returns their Wh, unless Order.check would
+// lay appends an order's steps and returns their Wh, or 0 if Order.check would
 // find fault with it: the same tests, in the one pass there is time for.
-func (c *Clearer) lay(o *Order) (quantity WattHours, ok bool) {
+func lay(units []unit, o *Order) ([]unit, WattHours) {
 	// Sides are as good as random: a branch on one would often be predicted wrong.
 	// So both are ruled out in one comparison (below Bid it wraps around), and
 	// what follows from the side is computed: 2 and -1 for a bid, 0 and 1 for an offer.
 	if o.Side-Bid > Offer-Bid || len(o.Steps) < 1 || len(o.Steps) > MaxSteps {
-		return 0, false
+		return units, 0
 	}
 	side := keyBid * int64(Offer-o.Side)
 	rising := 2*Price(o.Side-Bid) - 1
 	last := -MaxPrice // of prices × rising, which must not fall
+	var quantity WattHours
 	for _, s := range o.Steps {
 		price := s.Price * rising
 		if price < last || price > MaxPrice || s.WattHours <= 0 || s.WattHours > MaxTotalWh-quantity {
-			return 0, false
+			return units, 0
 		}
 		last = price
 		quantity += s.WattHours
-		c.units = append(c.units, unit{key: keyOf(s.Price, side), wh: s.WattHours})
+		units = append(units, unit{key: keyOf(s.Price, side), wh: s.WattHours})
 	}
-	return quantity, true
+	return units, quantity
 }
 
 // cross finds where the curve crosses: at the feed-in price if so much is
@@ -248,13 +253,12 @@ func middle(lower, upper bound) Price {
 func (c *Clearer) fill(x crossing) {
 	c.margin.reset(len(c.tree.parent))
 	c.net = zeroed(c.net, len(c.tree.parent))
-	allocations := slices.Grow(c.result.Allocations[:0], len(c.endOf))
+	allocations := slices.Grow(c.result.Allocations[:0], len(c.places))[:len(c.places)]
 	value := Int128{}
 	at := int32(0)
-	for i, end := range c.endOf {
-		node := c.nodeOf[i]
+	for i, place := range c.places {
 		var accepted, net, tied WattHours
-		for ; at < end; at++ {
+		for ; at < place.end; at++ {
 			u := c.units[at]
 			// A bid (1) is accepted above the crossing, an offer (0) below it.
 			// Without branches, because prices are random: distance is negative
@@ -270,11 +274,11 @@ func (c *Clearer) fill(x crossing) {
 				tied += u.wh
 			}
 		}
-		c.net[node] += net
+		c.net[place.node] += net
 		if tied > 0 {
-			c.margin.add(int32(i), node, tied)
+			c.margin.add(int32(i), place.node, tied)
 		}
-		allocations = append(allocations, Allocation{Order: i, WattHours: accepted, Price: x.price})
+		allocations[i] = Allocation{Order: i, WattHours: accepted, Price: x.price}
 	}
 	c.result.Allocations = allocations
 	c.value = value

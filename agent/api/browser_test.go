@@ -165,7 +165,7 @@ func (tb *tab) same() {
 	differs, err := chromedp.Run(ctx, chromedp.Evaluate[string](`(async () => {
 		const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
 		return [...document.querySelectorAll("[data-live]")].filter((e) => e.innerHTML !== fresh.getElementById(e.id).innerHTML)
-			.map((e) => e.id + ": " + e.innerHTML + " instead of " + fresh.getElementById(e.id).innerHTML).join("\n");
+			.map((e) => e.id + ": " + e.innerHTML.slice(0, 300) + " instead of " + fresh.getElementById(e.id).innerHTML.slice(0, 300)).join("\n");
 	})()`, chromedp.EvalAwaitPromise))
 	if err != nil {
 		tb.t.Fatal(err)
@@ -233,6 +233,9 @@ func TestPageInABrowser(t *testing.T) {
 			tb.do(chromedp.Evaluate[chromedp.Void](`document.querySelectorAll("details").forEach((d) => d.open = true)`))
 			tb.fits()
 			tb.picture(c.name + "-open")
+			if eval[bool](tb, `document.body.classList.contains("offline")`) {
+				t.Error("the page says that it is offline")
+			}
 			tb.quiet()
 		})
 	}

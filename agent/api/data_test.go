@@ -119,8 +119,9 @@ func evening() api.Snapshot {
 
 // blank is an agent that has just started: nothing is known.
 func blank() api.Snapshot {
+	at := noon.Add(-20 * time.Minute)
 	return api.Snapshot{
-		At: noon, WallAt: noon,
+		At: at, WallAt: at,
 		Home:  api.Home{ID: "7f1c02a94be85d3360aa19c2f4d7be08", Name: "Lindenweg 7", Community: "lindenweg", Role: api.RoleReplica, IntervalS: 900, Rate: 1},
 		Power: api.Power{HasSolar: true, HasBattery: true},
 		Account: api.Account{
@@ -155,7 +156,7 @@ func extreme() api.Snapshot {
 	lo, hi := int64(math.MinInt64), int64(math.MaxInt64)
 	s.Power.ConnectionW, s.Power.GridW, s.Power.NeighboursW = &lo, &lo, &hi
 	s.Power.SolarW, s.Power.BatteryW, s.Power.HouseW, s.Power.BatterySOCBp = &hi, &lo, &hi, &lo
-	s.PriceNow = api.Price{Interval: &hi, Start: p(time.Unix(1<<40, 0).UTC()), Price: &lo, ImportPrice: &hi, ExportPrice: &lo}
+	s.PriceNow = api.Price{Interval: &hi, Start: p(time.Date(9998, 12, 31, 23, 59, 59, 0, time.UTC)), Price: &lo, ImportPrice: &hi, ExportPrice: &lo}
 	s.PriceNext = s.PriceNow
 	s.Home.IntervalS, s.Home.Rate = hi, lo
 	s.Account = api.Account{Currency: "EUR", Balance: &lo, Earned: &hi, Spent: &lo, Saved: &lo, Settlements: hi}
@@ -165,12 +166,12 @@ func extreme() api.Snapshot {
 			v = &lo
 		}
 		s.Intervals[k] = api.Interval{
-			Interval: *v, Start: time.Unix(-1<<40, 0).UTC(), State: "never heard of", Price: v, ImportWh: v, ExportWh: v,
+			Interval: *v, Start: time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), State: "never heard of", Price: v, ImportWh: v, ExportWh: v,
 			BoughtWh: v, SoldWh: v, LocalShareBp: v, Net: v, Saved: v,
 		}
 	}
 	s.Ledger.Height, s.Ledger.PoolSize, s.Ledger.ValidatorsTotal = &hi, lo, &lo
-	s.Ledger.LastBlockAt = p(time.Unix(-1<<40, 0).UTC())
+	s.Ledger.LastBlockAt = p(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC))
 	s.Meters[0].ImportWh, s.Meters[0].PowerW = &hi, &lo
 	return s
 }

@@ -8,8 +8,8 @@ import (
 
 // Geometry of the flow picture, in pixels from the top.
 const (
-	flowBar    = 52 // height of each of the two bars
-	flowGap    = 84 // between them, where the ribbons run
+	flowBar    = 52  // height of each of the two bars
+	flowGap    = 148 // between them, where the ribbons run
 	flowHeight = 2*flowBar + flowGap + 2*flowCap
 	flowCap    = 20 // for the captions above and below
 	flowSeam   = 40 // between neighbours in a bar, in hundredths of a per cent
@@ -17,7 +17,7 @@ const (
 
 // colours for pictures outside the page; in it, the classes decide.
 var placeFill = map[place]string{
-	placeRoof: "#f4b73b", placeBattery: "#5aa9e6", placeNeighbours: "#0b8a68",
+	placeRoof: "#f4b73b", placeBattery: "#5aa9e6", placeNeighbours: "#08805f",
 	placeGrid: "#7a64b4", placeStreet: "#7d8794", placeHouse: "#41506b",
 }
 
@@ -61,7 +61,7 @@ func drawFlow(p Power) template.HTML {
 	c.text("text", "comes from", "class", "caption", "x", "0", "y", "12", "fill", "#59636f", "font-size", "12")
 	c.text("text", "goes to", "class", "caption", "x", "0", "y", num(flowHeight-4), "fill", "#59636f", "font-size", "12")
 	c.stretched(flowHeight)
-	drawRibbons(&c, f.ribbons, from, to, whole)
+	drawRibbons(&c, bands(f.ribbons, from, to, whole))
 	c.close("svg")
 	drawBar(&c, from, flowCap)
 	drawBar(&c, to, flowCap+flowBar+flowGap)
@@ -77,7 +77,7 @@ func drawNoFlow(f flows) template.HTML {
 	var c canvas
 	c.picture("flow", flowHeight, "Power now", "Power now: "+text)
 	for _, y := range []int64{flowCap, flowCap + flowBar + flowGap} {
-		c.leaf("rect", "class", "empty", "x", "1", "y", num(y), "width", "99.4%", "height", num(flowBar), "rx", "10",
+		c.leaf("rect", "class", "empty", "x", "0.1%", "y", num(y), "width", "99.8%", "height", num(flowBar), "rx", "10",
 			"fill", "none", "stroke", "#8b95a1", "stroke-dasharray", "4 5")
 	}
 	c.text("text", text, "class", "caption", "x", "50%", "y", num(flowHeight/2+4), "text-anchor", "middle", "fill", "#59636f", "font-size", "14")
@@ -110,7 +110,7 @@ func drawBar(c *canvas, segments []segment, y int64) {
 // only, or nowhere (the tiles below the picture have every value).
 func labelClass(s segment) string {
 	const phone, desk = 330, 600 // pixels the picture has at least
-	runes := int64(max(utf8.RuneCountInString(s.place.label())*7, utf8.RuneCountInString(formatPower(&s.w))*9))
+	runes := int64(max(utf8.RuneCountInString(s.place.label())*15/2, utf8.RuneCountInString(formatPower(&s.w))*10))
 	need := (runes + 12) * fullWidth
 	switch {
 	case s.width*phone >= need:
@@ -122,36 +122,70 @@ func labelClass(s segment) string {
 	}
 }
 
-// drawRibbons draws the parts in the colour of their source.
-func drawRibbons(c *canvas, ribbons []ribbon, from, to []segment, whole int64) {
-	used := make(map[string]int64) // width already taken of a segment, by side and place
-	take := func(side string, segments []segment, p place, w int64) (x, width int64, ok bool) {
-		for _, s := range segments {
+// band is a ribbon with its two ends.
+type band struct {
+	ribbon
+	top, bottom segment
+}
+
+// bands gives every ribbon its part of the segments at its ends, from left to
+// right in each; ribbons with an end too thin to be seen are left out.
+func bands(ribbons []ribbon, from, to []segment, whole int64) []band {
+	taken := make(map[*segment]int64)
+	take := func(segments []segment, p place, w int64) (segment, bool) {
+		for i := range segments {
+			s := &segments[i]
 			if s.place != p {
 				continue
 			}
-			width = min(int64(ratio(uint64(w), uint64(whole), fullWidth)), s.width-used[side+string(p)])
-			x = s.x + used[side+string(p)]
-			used[side+string(p)] += width
-			return x, width, width > 0
+			width := min(int64(ratio(uint64(w), uint64(whole), fullWidth)), s.width-taken[s])
+			x := s.x + taken[s]
+			taken[s] += width
+			return segment{amount{p, w}, x, width}, width > 0
 		}
-		return 0, 0, false
+		return segment{}, false
 	}
+	var out []band
+	for _, r := range ribbons {
+		top, okTop := take(from, r.from, r.w)
+		bottom, okBottom := take(to, r.to, r.w)
+		if okTop && okBottom {
+			out = append(out, band{r, top, bottom})
+		}
+	}
+	return out
+}
+
+// drawRibbons draws the parts, each fading from the colour of its source into
+// that of its sink.
+func drawRibbons(c *canvas, bands []band) {
 	const top, bottom = flowCap + flowBar + 3, flowCap + flowBar + flowGap - 3
 	const mid = (top + bottom) / 2
-	for _, r := range ribbons {
-		x0, w0, ok0 := take("from", from, r.from, r.w)
-		x1, w1, ok1 := take("to", to, r.to, r.w)
-		if !ok0 || !ok1 {
-			continue // one end is too thin to be seen
+	c.open("defs")
+	for _, b := range bands {
+		c.open("linearGradient", "id", b.gradient(), "x1", "0", "y1", "0", "x2", "0", "y2", "1")
+		c.leaf("stop", "class", "stop-"+string(b.from), "offset", "0", "stop-color", placeFill[b.from])
+		c.leaf("stop", "class", "stop-"+string(b.to), "offset", "1", "stop-color", placeFill[b.to])
+		c.close("linearGradient")
+	}
+	c.close("defs")
+	for _, b := range bands {
+		x0, w0, x1, w1 := b.top.x, b.top.width, b.bottom.x, b.bottom.width
+		if x0 > 0 {
+			x0, w0 = x0+flowSeam, max(w0-flowSeam, 1)
+		}
+		if x1 > 0 {
+			x1, w1 = x1+flowSeam, max(w1-flowSeam, 1)
 		}
 		d := strings.Join([]string{
 			"M", num(x0), num(top), "C", num(x0), num(mid), num(x1), num(mid), num(x1), num(bottom),
 			"L", num(x1 + w1), num(bottom), "C", num(x1 + w1), num(mid), num(x0 + w0), num(mid), num(x0 + w0), num(top), "Z",
 		}, " ")
-		c.leaf("path", "class", "ribbon at-"+string(r.from), "d", d, "fill", placeFill[r.from], "fill-opacity", "0.35")
+		c.leaf("path", "class", "ribbon", "d", d, "fill", "url(#"+b.gradient()+")", "fill-opacity", "0.45")
 	}
 }
+
+func (b band) gradient() string { return "flow-" + string(b.from) + "-" + string(b.to) }
 
 // flowDescription says the picture in words, every part of it.
 func flowDescription(f flows) string {

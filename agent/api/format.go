@@ -142,9 +142,10 @@ func cutMinus(s string) (string, bool) {
 	return s, false
 }
 
-// formatShare writes hundredths of a per cent as whole per cents.
+// formatShare writes hundredths of a per cent as whole per cents. A share of
+// less than nothing or more than all is as good as unknown.
 func formatShare(bp *int64) string {
-	if bp == nil {
+	if bp == nil || *bp < 0 || *bp > fullWidth {
 		return unknown
 	}
 	return scaled(*bp, 2, 0) + nbsp + "%"

@@ -22,11 +22,23 @@ type section struct {
 }
 
 func newSection(name string, v any) (section, error) {
-	body, err := json.Marshal(v)
+	body, err := encode(v)
 	if err != nil {
 		return section{}, fmt.Errorf("encoding section %s: %w", name, err)
 	}
 	return section{name: name, body: body}, nil
+}
+
+// encode writes JSON on one line, as an event needs it. HTML in it is left
+// readable: the page parses the event as JSON before anything else.
+func encode(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 func newFrame(seq uint64, p Provider, pages *pages) (*frame, error) {

@@ -4,7 +4,8 @@ import "time"
 
 // A Snapshot is everything the API and the page know about the home at one
 // instant. It is plain data: a Provider hands out a copy that nobody changes
-// afterwards. See the package documentation for units and signs.
+// afterwards. See the package documentation for units and signs. Every time lies
+// between the years 1 and 9999, as JSON demands.
 type Snapshot struct {
 	// At is community time; WallAt is the wall clock of the same instant.
 	// They differ only in communities whose rate is not 1.

@@ -90,6 +90,7 @@ func (s *Server) runStream(r *http.Request, st *stream, wake <-chan struct{}) er
 func (s *Server) sendLatest(st *stream) error {
 	f, err := s.hub.latest()
 	if err != nil {
+		s.cfg.Log.Error("event not made", "err", err) // our fault, not the client's
 		return err
 	}
 	sections := f.data
@@ -100,7 +101,7 @@ func (s *Server) sendLatest(st *stream) error {
 	if len(diff) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(streamEvent{Version: st.version, Sections: diff})
+	data, err := encode(streamEvent{Version: st.version, Sections: diff})
 	if err != nil {
 		return fmt.Errorf("encoding event %d: %w", f.seq, err)
 	}

@@ -8,12 +8,12 @@ import (
 
 // Geometry of the strip of intervals, in pixels from the top.
 const (
-	stripPrice    = 70  // height of the price panel
 	stripPriceTop = 16  // room for the label of the highest price
-	stripZero     = 165 // where sold (up) and bought (down) meet
-	stripReach    = 55  // longest bar either way
-	stripStates   = 226 // the row of states
-	stripHeight   = 252
+	stripPrice    = 72  // height of the price panel
+	stripZero     = 182 // where sold (up) and bought (down) meet
+	stripReach    = 54  // longest bar either way
+	stripStates   = 256 // the row of states
+	stripHeight   = 280
 	stripSlots    = 96 // most intervals drawn
 	stripMinSlots = 24 // fewer leave room on the left, for what has not been
 )
@@ -190,7 +190,7 @@ func (s strip) drawStates(c *canvas) {
 
 var stateFill = map[IntervalState]string{
 	StateOpen: "#e3e7ec", StateGateClosed: "#c9d0d8", StateCleared: "#9fb7c9", StateMissing: "#d7263d",
-	StateProvisional: "#8cc9b4", StateSubstitute: "#e08e2b", StateSettled: "#0b8a68",
+	StateProvisional: "#8cc9b4", StateSubstitute: "#e08e2b", StateSettled: "#08805f",
 }
 
 // drawLabels writes the supplier's prices at their lines and the hours below.
@@ -202,10 +202,13 @@ func (s strip) drawLabels(c *canvas, currency string, zone *time.Location) {
 		label(0, s.priceY(*s.now.ImportPrice)-4, "start", "grid "+formatPrice(s.now.ImportPrice, currency))
 	}
 	if s.now.ExportPrice != nil {
-		label(0, s.priceY(*s.now.ExportPrice)-4, "start", "feed-in "+formatPrice(s.now.ExportPrice, currency))
+		label(0, s.priceY(*s.now.ExportPrice)+13, "start", "feed-in "+formatPrice(s.now.ExportPrice, currency))
 	}
-	label(0, stripZero-stripReach+8, "start", "sold ↑")
-	label(0, stripZero+stripReach, "start", "bought ↓")
+	label(0, stripZero-stripReach-6, "start", "sold ↑")
+	label(0, stripZero+stripReach+14, "start", "bought ↓")
+	if s.reach > 0 {
+		label(fullWidth, stripZero+stripReach+14, "end", "longest bar "+formatEnergy(&s.reach))
+	}
 	// Three times are enough, and never run into each other on a phone.
 	last := len(s.intervals) - 1
 	for _, mark := range []struct {

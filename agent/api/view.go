@@ -17,6 +17,7 @@ type view struct {
 	Version, ReadyNote string
 	Home               Home
 	Clock, Date, Stale string
+	Speed              string // of community time, if it is not the wall clock's
 	Sentence           string
 	Problems           []Problem
 	Flow, Strip        template.HTML
@@ -35,7 +36,7 @@ type tile struct{ Place, Label, Value, Note string }
 
 type ribbonRow struct{ From, To, Power string }
 
-type priceView struct{ Now, Span, Next, NextAt, Benefit string }
+type priceView struct{ Now, Unit, Next, Benefit string }
 
 type moneyView struct{ Earned, Spent, Saved, Balance, Note string }
 
@@ -47,7 +48,7 @@ type ledgerView struct {
 	State, Words                                  string
 	Block, Age, Validators, Peers, Pool, Role, ID string
 	Hash, Chain                                   string
-	PeerList                                      []Peer
+	Connected                                     string
 	Rejected                                      []count
 }
 
@@ -67,6 +68,9 @@ func newView(s Snapshot, version string, zone *time.Location) view {
 		Strip: drawStrip(s.Intervals, s.PriceNow, s.Account.Currency, zone),
 		Tiles: newTiles(s.Power), Price: newPriceView(s, zone), Money: newMoneyView(s.Account),
 		Totals: newTotals(s), Ledger: newLedgerView(s),
+	}
+	if s.Home.Rate > 1 {
+		v.Speed = formatCount(&s.Home.Rate) + "× speed"
 	}
 	for _, r := range f.ribbons {
 		v.Ribbons = append(v.Ribbons, ribbonRow{r.from.label(), r.to.label(), formatPower(&r.w)})
@@ -97,9 +101,9 @@ func newTiles(p Power) []tile {
 	add := func(pl place, w *int64, note string) {
 		out = append(out, tile{string(pl), pl.label(), magnitude(w), note})
 	}
-	add(placeHouse, p.HouseW, "uses")
+	add(placeHouse, p.HouseW, direction(p.HouseW, "uses", "gives", "off"))
 	if p.HasSolar {
-		add(placeRoof, p.SolarW, "makes")
+		add(placeRoof, p.SolarW, direction(p.SolarW, "makes", "draws", "rests"))
 	}
 	if p.HasBattery {
 		note := direction(p.BatteryW, "charges", "gives", "rests")
@@ -140,13 +144,17 @@ func direction(w *int64, positive, negative, zero string) string {
 }
 
 func newPriceView(s Snapshot, zone *time.Location) priceView {
-	v := priceView{Now: formatPrice(s.PriceNow.Price, s.Account.Currency), Next: formatPrice(s.PriceNext.Price, s.Account.Currency)}
-	if s.PriceNow.Start != nil {
-		end := s.PriceNow.Start.Add(time.Duration(min(s.Home.IntervalS, 86_400)) * time.Second)
-		v.Span = s.PriceNow.Start.In(zone).Format("15:04") + "–" + end.In(zone).Format("15:04")
+	v := priceView{Now: formatPrice(s.PriceNow.Price, s.Account.Currency), Unit: "per kWh"}
+	if s.PriceNow.Price == nil {
+		v.Unit = "per kWh, not known yet"
 	}
 	if s.PriceNext.Start != nil {
-		v.NextAt = s.PriceNext.Start.In(zone).Format("15:04")
+		v.Next = "Until " + s.PriceNext.Start.In(zone).Format("15:04") + ", then "
+		if s.PriceNext.Price == nil {
+			v.Next += "not known yet."
+		} else {
+			v.Next += formatPrice(s.PriceNext.Price, s.Account.Currency) + "."
+		}
 	}
 	p, retail, feedIn := s.PriceNow.Price, s.PriceNow.ImportPrice, s.PriceNow.ExportPrice
 	if p == nil || retail == nil || feedIn == nil {
@@ -248,16 +256,19 @@ func newLedgerView(s Snapshot) ledgerView {
 	v := ledgerView{
 		State: "ok", Words: "Running: every block is checked on this machine.",
 		Block: formatCount(l.Height), Age: unknown, Peers: formatCount(&peers), Pool: formatCount(&l.PoolSize),
-		Role: string(s.Home.Role), ID: s.Home.ID, Hash: l.AppHash, Chain: l.ChainID, PeerList: l.Peers,
+		Role: string(s.Home.Role), ID: s.Home.ID, Hash: l.AppHash, Chain: l.ChainID, Connected: connected(l.Peers),
 		Validators: unknown,
 	}
 	if l.LastBlockAt != nil {
-		v.Age = formatAge(s.WallAt.Sub(*l.LastBlockAt))
+		v.Age = formatAge(s.WallAt.Sub(*l.LastBlockAt)) + " ago"
 	}
 	if l.ValidatorsUp != nil && l.ValidatorsTotal != nil {
 		v.Validators = formatCount(l.ValidatorsUp) + " of " + formatCount(l.ValidatorsTotal)
 	} else if l.ValidatorsTotal != nil {
 		v.Validators = unknown + " of " + formatCount(l.ValidatorsTotal)
+	}
+	if s.Home.Role == RoleLight {
+		v.Words = "Running: every signature is checked on this machine."
 	}
 	switch {
 	case l.WaitingFor != "":
@@ -272,6 +283,25 @@ func newLedgerView(s Snapshot) ledgerView {
 		v.Rejected = append(v.Rejected, count{code, formatCount(&n)})
 	}
 	return v
+}
+
+// connected names the first few peers.
+func connected(peers []Peer) string {
+	const most = 6
+	var names []string
+	for i, p := range peers {
+		if i == most {
+			more := int64(len(peers) - most)
+			names = append(names, formatCount(&more)+" more")
+			break
+		}
+		name := p.Name
+		if name == "" {
+			name = "peer " + p.ID[max(0, len(p.ID)-6):]
+		}
+		names = append(names, name)
+	}
+	return join(names)
 }
 
 func newMeterView(m Meter, zone *time.Location) meterView {

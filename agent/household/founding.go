@@ -33,6 +33,12 @@ func ValidatorKeyFiles(dir string) (key, state string) {
 	return filepath.Join(dir, "keys", "validator.json"), filepath.Join(dir, EngineFolder, "data", "validator-state.json")
 }
 
+// CreateValidatorKey makes the home's validator key, which a replica has too.
+func CreateValidatorKey(dir string) error {
+	_, err := consensus.NewValidatorKey(ValidatorKeyFiles(dir))
+	return err
+}
+
 // Founder is one of the homes with which a community begins.
 type Founder struct {
 	Name      string

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/commonwatt/commonwatt/agent/demo"
+)
+
+func newDemo(s streams) *cobra.Command {
+	var o demo.Options
+	var from, output string
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a whole street on this machine",
+		Long: `Founds a street of homes, each with a simulated meter on a real protocol and an agent
+in a process of its own, and lets 15 minutes pass in 10 seconds. The first start
+begins anew; later ones go on from the data of the one before.
+
+With --for it stops by itself, adds everything up from the ledgers on disk, compares
+it with what the simulated meters counted themselves, and prints a report.`,
+		Example: `  commonwatt demo
+  commonwatt demo --fresh --homes 6 --for 150s --output json
+  commonwatt demo --broker mqtt://127.0.0.1:1883`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if from != "" {
+				t, err := time.Parse(time.RFC3339, from)
+				if err != nil {
+					return usagef("--from: got %q, want a time such as 2026-06-21T09:00:00Z", from)
+				}
+				o.From = t
+			}
+			return runDemo(c.Context(), o, output, s)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Dir, "data", "demo-data", "folder for everything that the street keeps")
+	f.IntVar(&o.Homes, "homes", 6, fmt.Sprintf("how many homes, 1 to %d; the first four keep the ledger", demo.MaxHomes))
+	f.DurationVar(&o.For, "for", 0, "stop after this long and report (default: until Ctrl-C)")
+	f.StringVar(&from, "from", "", "community time at which it begins (default: the late morning of a sunny day)")
+	f.BoolVar(&o.Fresh, "fresh", false, "forget the street in the data folder and begin anew")
+	f.StringVar(&o.Profiles, "profiles", "", "folder with recorded homes (hh_*.csv) and roofs (pv_*.csv)")
+	f.StringVar(&o.Broker, "broker", "", "use this MQTT broker, mqtt://HOST:PORT, instead of an own one")
+	addOutput(c, &output, "table", "json")
+	return c
+}
+
+func runDemo(ctx context.Context, o demo.Options, output string, s streams) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.Agent, o.Simulator = exe, filepath.Join(filepath.Dir(exe), "firmware-sim")
+	if _, err := os.Stat(o.Simulator); err != nil {
+		if found, err := exec.LookPath("firmware-sim"); err == nil {
+			o.Simulator = found
+		}
+	}
+	o.Say = s.err
+	report, err := demo.Run(ctx, o)
+	if errors.Is(err, demo.ErrUsage) {
+		return &problem{code: exitUsage, err: err}
+	}
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		err = report.Write(s.out)
+	} else {
+		err = printReport(report, s)
+	}
+	if err != nil {
+		return err
+	}
+	if len(report.Errors) > 0 {
+		return fmt.Errorf("the demonstration went wrong: %s", report.Errors[0])
+	}
+	return nil
+}
+
+func printReport(r *demo.Report, s streams) error {
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "home\timport Wh\tits meter\texport Wh\tits meter\tbought Wh\tsold Wh\tbalance\t\n")
+	for _, h := range r.Households {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n",
+			h.Name, h.ImportWh, h.DeviceImportWh, h.ExportWh, h.DeviceExportWh, h.BoughtWh, h.SoldWh, units(int64(h.Balance)))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "%d intervals settled; all accounts add up to %s; %d ledgers, one hash: %v\n",
+		r.IntervalsSettled, units(int64(r.BalanceSum)), len(r.Nodes), r.OneHash())
+	return err
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/commonwatt/commonwatt/market"
+)
+
+func newMarket(s streams) *cobra.Command {
+	c := &cobra.Command{Use: "market", Short: "Check the market's rules yourself"}
+	c.AddCommand(newMarketClear(s))
+	return c
+}
+
+func newMarketClear(s streams) *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "clear FILE",
+		Short: "Clear one interval from a file (- is standard input)",
+		Long: `Clears one interval by the rules of docs/market-rules.md, so that anyone can check
+them against another implementation. Prices are micro-units per kWh. This version
+clears rule "uniform" on a tree whose edges have no limits and no fees.`,
+		Example: `  commonwatt market clear configs/worked-example.json --output json`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			in := s.in
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return &problem{code: exitUsage, err: fmt.Errorf("reading market: %w", err)}
+				}
+				defer f.Close() //nolint:errcheck // only read from
+				in = f
+			}
+			return clearFile(in, s.out, output)
+		},
+	}
+	addOutput(c, &output, "table", "json")
+	return c
+}
+
+func clearFile(in io.Reader, out io.Writer, output string) error {
+	m, err := decodeMarket(bufio.NewReaderSize(in, 1<<16))
+	if err != nil {
+		return &problem{code: exitUsage, err: fmt.Errorf("reading market: %w", err)}
+	}
+	result, err := market.Clear(*m)
+	if err != nil {
+		return &problem{code: exitUsage, err: fmt.Errorf("clearing: %w", err)}
+	}
+	w := bufio.NewWriter(out)
+	if output == "json" {
+		err = writeClearing(w, m, &result)
+	} else {
+		err = tableClearing(w, m, &result)
+	}
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// clearingJSON is the answer as market-rules.md has it.
+type clearingJSON struct {
+	Prices      map[string]market.Price `json:"prices"`
+	Allocations []allocationJSON        `json:"allocations"`
+	Flows       []flowJSON              `json:"flows"`
+	Grid        gridFlowJSON            `json:"grid"`
+	Welfare     market.Money            `json:"welfare"`
+}
+
+type allocationJSON struct {
+	Order string           `json:"order"`
+	Wh    market.WattHours `json:"wh"`
+	Price market.Price     `json:"price"`
+}
+
+type flowJSON struct {
+	Node string           `json:"node"`
+	Wh   market.WattHours `json:"wh"`
+}
+
+type gridFlowJSON struct {
+	ImportWh market.WattHours `json:"import_wh"`
+	ExportWh market.WattHours `json:"export_wh"`
+}
+
+func writeClearing(w io.Writer, m *market.Market, r *market.Clearing) error {
+	answer := clearingJSON{
+		Prices: map[string]market.Price{}, Allocations: make([]allocationJSON, len(r.Allocations)),
+		Flows: make([]flowJSON, len(r.Flows)), Grid: gridFlowJSON{r.GridImport, r.GridExport}, Welfare: r.Welfare,
+	}
+	for _, p := range r.Prices {
+		answer.Prices[p.Node] = p.Price
+	}
+	for i, a := range r.Allocations {
+		answer.Allocations[i] = allocationJSON{m.Orders[a.Order].ID, a.WattHours, a.Price}
+	}
+	for i, f := range r.Flows {
+		answer.Flows[i] = flowJSON{f.Node, f.WattHours}
+	}
+	return json.NewEncoder(w).Encode(answer)
+}
+
+func tableClearing(out io.Writer, m *market.Market, r *market.Clearing) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "order\tside\tasked Wh\tgot Wh\tprice/kWh\t")
+	for _, a := range r.Allocations {
+		o := &m.Orders[a.Order]
+		asked := market.WattHours(0)
+		for _, st := range o.Steps {
+			asked += st.WattHours
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t\n", o.ID, o.Side, asked, a.WattHours, units(int64(a.Price)))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, p := range r.Prices {
+		if _, err := fmt.Fprintf(out, "price at %s: %s\n", p.Node, units(int64(p.Price))); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(out, "grid: %d Wh imported, %d Wh exported\nwelfare: %s\n", r.GridImport, r.GridExport, units(int64(r.Welfare)))
+	return err
+}
+
+// units writes micro-units as units with six places: 120000 is 0.120000.
+func units(micro int64) string {
+	sign := ""
+	magnitude := uint64(micro) //nolint:gosec // negated below where negative
+	if micro < 0 {
+		sign, magnitude = "-", -magnitude
+	}
+	return fmt.Sprintf("%s%d.%06d", sign, magnitude/1_000_000, magnitude%1_000_000)
+}

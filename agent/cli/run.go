@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/agent/household"
+	"github.com/commonwatt/commonwatt/market/consensus"
+	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/p2p"
+)
+
+func newRun(version string, s streams) *cobra.Command {
+	var home, log string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run this home's agent until Ctrl-C",
+		Long: `Runs the agent of one home: it reads the meters that agent.yaml names, trades, and
+keeps the ledger with the other homes. Ctrl-C or SIGTERM ends it cleanly; it can be
+killed at any moment and goes on where it was.`,
+		Example: `  commonwatt run --home /var/lib/commonwatt`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runHome(c.Context(), version, home, log, s)
+		},
+	}
+	c.Flags().StringVar(&home, "home", ".", "the home's folder, made by `commonwatt init`")
+	c.Flags().StringVar(&log, "log", "", "debug, info, warn or error (default: agent.yaml's, else info)")
+	return c
+}
+
+// newLog logs for people on a terminal, and as JSON anywhere else.
+func newLog(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if level == "" {
+		level = "info"
+	}
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usagef("--log: got %q, want debug, info, warn or error", level)
+	}
+	if f, ok := w.(*os.File); ok && isTerminal(f) {
+		return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""})), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// gateway is one running agent: the four rooms joined.
+type gateway struct {
+	cfg  household.Config
+	dir  string
+	log  *slog.Logger
+	node *consensus.Node
+	host *p2p.Host
+	home *household.Home
+	page *api.Server
+
+	topic *p2p.Topic
+}
+
+func runHome(ctx context.Context, version, dir, level string, s streams) error {
+	cfg, err := household.LoadConfig(filepath.Join(dir, household.ConfigFile))
+	if err != nil {
+		return err
+	}
+	if level == "" {
+		level = cfg.Log
+	}
+	log, err := newLog(s.err, level)
+	if err != nil {
+		return err
+	}
+	g := &gateway{cfg: cfg, dir: dir, log: log}
+	if err := g.open(version); err != nil {
+		return errors.Join(explain(err, cfg, dir), g.close())
+	}
+	pid := filepath.Join(dir, household.PIDFile)
+	if err := os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return errors.Join(fmt.Errorf("writing process id: %w", err), g.close())
+	}
+	defer os.Remove(pid) //nolint:errcheck // a stale one is recognised
+	log.Info("agent started", "home", cfg.Name, "page", "http://"+g.page.Addr(), "network", string(g.host.ID()))
+	err = g.run(ctx)
+	log.Info("agent stopped", "home", cfg.Name)
+	return explain(err, cfg, dir)
+}
+
+// open prepares all rooms. What was opened before an error is closed by close.
+func (g *gateway) open(version string) error {
+	keys, err := household.LoadKeys(g.dir)
+	if err != nil {
+		return &problem{exitUsage, err, "`commonwatt init` makes a home's keys"}
+	}
+	genesis, err := os.ReadFile(filepath.Join(g.dir, household.CommunityFile))
+	if err != nil {
+		return &problem{exitUsage, fmt.Errorf("reading the community: %w", err), "ask your cooperative for its " + household.CommunityFile}
+	}
+	keyFile, stateFile := household.ValidatorKeyFiles(g.dir)
+	g.node, err = consensus.New(consensus.Config{
+		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
+		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
+		Listen: "tcp://" + g.cfg.Listen.Engine, Peers: g.cfg.Peers.Engine,
+		Publish: func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
+		Log:     g.log.With("room", "consensus"),
+	})
+	if err != nil {
+		return err
+	}
+	chain := g.node.Status().ChainID
+	if err := g.openNetwork(keys, chain); err != nil {
+		return err
+	}
+	g.home, err = household.New(household.Options{
+		Config: g.cfg, Dir: g.dir, Keys: keys, Ledger: g.node, Peers: g.peers,
+		Now: time.Now, Log: g.log.With("room", "household"),
+	})
+	if err != nil {
+		return err
+	}
+	g.page, err = api.New(api.Config{
+		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Version: version,
+		Log: g.log.With("room", "api"),
+	})
+	return err
+}
+
+func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
+	mdns := ""
+	if g.cfg.Peers.MDNS {
+		mdns = "_commonwatt-" + chain + "._udp"
+	}
+	var err error
+	g.host, err = p2p.New(p2p.Config{
+		Key: keys.Network, Listen: g.cfg.Listen.Gossip, Bootstrap: g.cfg.Peers.Gossip, MDNS: mdns,
+		Member: func(pub ed25519.PublicKey) (member bool) {
+			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
+			return member
+		},
+		Log: g.log.With("room", "p2p"),
+	})
+	if err != nil {
+		return err
+	}
+	g.topic, err = g.host.Join("commonwatt/"+chain+"/"+gossipFormat, consensus.MaxBundleBytes,
+		func(_ context.Context, _ p2p.PeerID, data []byte) p2p.Verdict { return verdict(g.node.Validate(data)) },
+		func(p2p.PeerID, []byte) {}) // what is good is in the pool already
+	return err
+}
+
+// verdict translates what the ledger thinks of a message into the network's words.
+func verdict(v consensus.Verdict) p2p.Verdict {
+	switch v {
+	case consensus.Accept:
+		return p2p.Accept
+	case consensus.Reject:
+		return p2p.Reject
+	case consensus.Ignore:
+		return p2p.Ignore
+	default:
+		return p2p.Ignore
+	}
+}
+
+func (g *gateway) peers() []api.Peer {
+	peers := g.host.Peers()
+	list := make([]api.Peer, len(peers))
+	for i, p := range peers {
+		list[i] = api.Peer{ID: string(p.ID), Address: p.Addr}
+	}
+	return list
+}
+
+// run runs all rooms. The ledger ends last, so that the home can still read it.
+func (g *gateway) run(ctx context.Context) error {
+	ledgerCtx, stopLedger := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLedger()
+	ended := make(chan error, 1)
+	homes, ctx := errgroup.WithContext(ctx)
+	go func() { ended <- g.node.Run(ledgerCtx) }()
+	homes.Go(func() error { return g.home.Run(ctx) })
+	homes.Go(func() error { return g.page.Run(ctx) })
+	ledgerEnded := make(chan struct{})
+	var ledgerErr error
+	go func() {
+		ledgerErr = <-ended
+		close(ledgerEnded)
+	}()
+	homes.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ledgerEnded:
+			if ledgerErr == nil {
+				return errors.New("the ledger ended by itself")
+			}
+			return ledgerErr
+		}
+	})
+	err := homes.Wait()
+	stopLedger()
+	<-ledgerEnded
+	return errors.Join(err, g.host.Close())
+}
+
+// close gives back what open took, when run was never reached.
+func (g *gateway) close() error {
+	var errs []error
+	if g.host != nil {
+		errs = append(errs, g.host.Close())
+	}
+	if g.home != nil {
+		errs = append(errs, g.home.Close())
+	}
+	if g.node != nil {
+		errs = append(errs, g.node.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// explain gives errors that a person can do something about their hint.
+func explain(err error, cfg household.Config, dir string) error {
+	file := filepath.Join(dir, household.ConfigFile)
+	switch {
+	case err == nil, errors.As(err, new(*problem)), errors.As(err, new(*household.ConfigError)):
+		return err
+	case isAddressInUse(err):
+		return portProblem(err, cfg, file)
+	case errors.Is(err, consensus.ErrInUse), errors.Is(err, household.ErrInUse):
+		return &problem{exitFailed, err, "this home's agent is running already" + runningAs(dir) + "; one folder, one agent"}
+	case errors.Is(err, consensus.ErrGenesis), errors.Is(err, consensus.ErrOtherChain), errors.Is(err, consensus.ErrConfig),
+		errors.Is(err, p2p.ErrConfig), errors.Is(err, api.ErrConfig):
+		return &problem{exitUsage, err, "see " + file}
+	default:
+		return err
+	}
+}
+
+func runningAs(dir string) string {
+	raw, err := os.ReadFile(filepath.Join(dir, household.PIDFile)) //nolint:gosec // the home's own folder
+	if err != nil {
+		return ""
+	}
+	return " as process " + strings.TrimSpace(string(raw))
+}

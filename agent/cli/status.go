@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/agent/household"
+)
+
+const maxStatusBytes = 1 << 20
+
+func newStatus(s streams) *cobra.Command {
+	var home, output string
+	c := &cobra.Command{
+		Use:     "status",
+		Short:   "Ask this home's running agent how it is",
+		Example: `  commonwatt status --home /var/lib/commonwatt --output json`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := household.LoadConfig(filepath.Join(home, household.ConfigFile))
+			if err != nil {
+				return err
+			}
+			raw, err := fetch(c.Context(), "http://"+cfg.Listen.API+"/api/status")
+			if err != nil {
+				return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + home + "`"}
+			}
+			if output == "json" {
+				_, err := s.out.Write(raw)
+				return err
+			}
+			return printStatus(s.out, raw)
+		},
+	}
+	c.Flags().StringVar(&home, "home", ".", "the home's folder")
+	addOutput(c, &output, "table", "json")
+	return c
+}
+
+// fetch gets a bounded document from an agent on this machine.
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read from
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxStatusBytes))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", url, res.Status)
+	}
+	return raw, nil
+}
+
+func printStatus(out io.Writer, raw []byte) error {
+	var v api.Snapshot
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return fmt.Errorf("reading the agent's answer: %w", err)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+	row("home", "%s (%s)", v.Home.Name, v.Home.ID)
+	row("community", "%s, %s", v.Home.Community, v.Home.Role)
+	row("time", "%s", v.At.Format(time.RFC3339))
+	row("ledger", "block %s, %d peers, validators %s of %s connected", orUnknown(v.Ledger.Height), len(v.Ledger.Peers),
+		orUnknown(v.Ledger.ValidatorsUp), orUnknown(v.Ledger.ValidatorsTotal))
+	if v.Ledger.WaitingFor != "" {
+		row("", "%s", v.Ledger.WaitingFor)
+	}
+	for _, m := range v.Meters {
+		row("meter", "%s: %s, import %s Wh, export %s Wh, %s W", m.Role, m.State, orUnknown(m.ImportWh), orUnknown(m.ExportWh), orUnknown(m.PowerW))
+	}
+	for _, p := range v.Problems {
+		row("problem", "%s", p.Text)
+		if p.Hint != "" {
+			row("", "%s", p.Hint)
+		}
+	}
+	return w.Flush()
+}
+
+func orUnknown(v *int64) string {
+	if v == nil {
+		return "unknown"
+	}
+	return fmt.Sprint(*v)
+}

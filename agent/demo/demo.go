@@ -1,0 +1,180 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what a person can choose.
+type Options struct {
+	Dir      string        // where everything is kept
+	Homes    int           // 1 to MaxHomes
+	For      time.Duration // then stop and report; 0: until ctx ends
+	From     time.Time     // community time at which it begins; zero: a sunny late morning
+	Fresh    bool          // forget what Dir holds
+	Profiles string        // folder with recorded homes; empty: modelled ones
+	Broker   string        // mqtt://HOST:PORT; empty: firmware-sim's own
+
+	Agent     string // path of the commonwatt program
+	Simulator string // path of the firmware-sim program
+
+	Say io.Writer // for people
+}
+
+// MaxHomes is how many processes a small machine stands.
+const MaxHomes = 32
+
+// maxValidators of the homes keep the ledger; the others follow it.
+const maxValidators = 4
+
+// Wall-clock lengths and rates of a demonstration.
+const (
+	communityRate   = 90 // 15 minutes in 10 seconds
+	intervalLength  = 15 * time.Minute
+	startTimeout    = 90 * time.Second
+	finishTimeout   = 40 * time.Second
+	restartAfter    = 30 * time.Second
+	stopTimeout     = 15 * time.Second
+	longestAbsence  = 100 * 24 * time.Hour // of community time; the ledger takes 10,000 intervals in one report
+	readingDeadline = 30 * time.Minute     // of community time: then a missing report is substituted
+)
+
+// ErrUsage is wrapped by errors that another option cures.
+var ErrUsage = errors.New("demo")
+
+// street is one running demonstration.
+type street struct {
+	opt    Options
+	plan   *plan
+	ports  ports
+	ready  simulatorReady
+	sim    *process
+	agents []*process
+	watch  *watcher
+	begun  time.Time
+}
+
+// Run founds or continues the street in o.Dir and runs it. The report is complete if
+// the error is nil.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s := &street{opt: o, begun: time.Now()}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, run := errgroup.WithContext(run)
+	report, err := s.live(ctx, run, g)
+	stop()
+	s.stopAgents()
+	err = errors.Join(err, g.Wait())
+	if err == nil {
+		err = s.account(report)
+	}
+	s.stopSimulator()
+	if err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Homes < 1 || o.Homes > MaxHomes:
+		return fmt.Errorf("%w: --homes: got %d, want 1 to %d", ErrUsage, o.Homes, MaxHomes)
+	case o.For < 0:
+		return fmt.Errorf("%w: --for: got %v, want 0 (until Ctrl-C) or more", ErrUsage, o.For)
+	}
+	for _, program := range []string{o.Agent, o.Simulator} {
+		if info, err := os.Stat(program); err != nil || info.IsDir() {
+			return fmt.Errorf("%w: %s is not there: `make build` makes both programs", ErrUsage, program)
+		}
+	}
+	return nil
+}
+
+// prepare brings the folder to the point where processes can start.
+func (s *street) prepare() error {
+	dir, err := filepath.Abs(s.opt.Dir)
+	if err != nil {
+		return err
+	}
+	s.opt.Dir = dir
+	if err := stopLeftovers(dir); err != nil {
+		return err
+	}
+	if s.opt.Fresh {
+		if err := forget(dir); err != nil {
+			return err
+		}
+	}
+	if s.plan, err = loadPlan(dir); err != nil {
+		return err
+	}
+	if s.plan == nil {
+		if s.plan, err = found(s.opt); err != nil {
+			return err
+		}
+	} else if err := s.plan.fits(s.opt, time.Now()); err != nil {
+		return err
+	}
+	if s.ports, err = choosePorts(len(s.plan.Homes)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
+		return err
+	}
+	return s.writeSimulator()
+}
+
+// live starts everything and watches until the time is over.
+func (s *street) live(ctx, run context.Context, g *errgroup.Group) (*Report, error) {
+	fmt.Fprintf(s.opt.Say, "street %s in %s: %d homes\n", s.plan.Name, s.opt.Dir, len(s.plan.Homes))
+	if err := s.startSimulator(ctx, run, g); err != nil {
+		return nil, err
+	}
+	if err := s.writeAgents(); err != nil {
+		return nil, err
+	}
+	for i := range s.plan.Homes {
+		p, err := startAgent(run, g, s, i)
+		if err != nil {
+			return nil, err
+		}
+		s.agents = append(s.agents, p)
+	}
+	s.watch = newWatcher(s)
+	if err := s.watch.awaitStart(ctx); err != nil {
+		return nil, err
+	}
+	s.introduce()
+	if s.opt.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, s.begun.Add(s.opt.For))
+		defer cancel()
+	}
+	s.watch.until(ctx, run)
+	report := &Report{Community: s.plan.Name, Data: s.opt.Dir}
+	s.watch.finish(report, s.opt.For > 0)
+	return report, nil
+}
+
+// introduce tells a person where to look.
+func (s *street) introduce() {
+	fmt.Fprintf(s.opt.Say, "\n  %-8s  %-9s  %-34s  %s\n", "home", "role", "meter", "page")
+	for i, h := range s.plan.Homes {
+		fmt.Fprintf(s.opt.Say, "  %-8s  %-9s  %-34s  http://%s/\n", h.Name, h.role(), h.describe(), s.ports.api(i))
+	}
+	fmt.Fprintf(s.opt.Say, "\n15 minutes pass in 10 seconds. Ctrl-C ends it; the next start goes on from here.\n"+
+		"A home can be killed and started again: %s run --home %s\n\n", s.opt.Agent, s.plan.Homes[0].dir(s.opt.Dir))
+}

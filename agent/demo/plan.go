@@ -1,0 +1,270 @@
+package demo
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/commonwatt/commonwatt/agent/household"
+	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/meter"
+)
+
+const planFile = "demo.json"
+
+// plan is what was founded: demo.json.
+type plan struct {
+	Name     string    `json:"name"`
+	From     time.Time `json:"from"`  // community time at Start
+	Start    time.Time `json:"start"` // wall clock
+	Profiles string    `json:"profiles,omitempty"`
+	Homes    []home    `json:"homes"`
+}
+
+// home is one house of the street and what stands in it.
+type home struct {
+	Name       string   `json:"name"`
+	Validator  bool     `json:"validator"`
+	YearlyKWh  int      `json:"yearly_kwh"`
+	SolarKWp   int      `json:"solar_kwp,omitempty"`
+	Azimuth    int      `json:"azimuth,omitempty"`
+	BatteryKWh int      `json:"battery_kwh,omitempty"`
+	LoadCSV    string   `json:"load_csv,omitempty"`
+	SolarCSV   string   `json:"solar_csv,omitempty"`
+	Devices    []device `json:"devices"`
+}
+
+// device is a meter, as firmware-sim pretends to be it and the agent reads it.
+type device struct {
+	Role       string `json:"role"` // the agent's word: connection, solar, battery
+	Definition string `json:"definition"`
+	Unit       uint8  `json:"unit,omitempty"`
+	Topic      string `json:"topic,omitempty"`
+}
+
+func (h home) dir(root string) string { return filepath.Join(root, "homes", h.Name) }
+
+func (h home) role() string {
+	if h.Validator {
+		return "validator"
+	}
+	return "replica"
+}
+
+func (h home) connection() device { return h.Devices[0] }
+
+// protocol is that of the connection's meter.
+func (h home) protocol() string {
+	if h.connection().Topic != "" {
+		return "mqtt"
+	}
+	return "modbus"
+}
+
+func (h home) describe() string {
+	text := h.connection().Definition + " by " + h.protocol()
+	if h.SolarKWp > 0 {
+		text += ", sun"
+	}
+	if h.BatteryKWh > 0 {
+		text += ", battery"
+	}
+	return text
+}
+
+// keyFile is where a meter that signs has its key: in the device, not in the home.
+func (h home) keyFile(root string) string {
+	return filepath.Join(root, "devices", h.Name+"-connection.key")
+}
+
+// kinds are the connection meters in turn: odd homes on Modbus, even ones on MQTT.
+var kinds = []string{"eastron-sdm630", "tasmota", "sunspec-meter", "shelly-gen2", "eastron-sdm630", "commonwatt-signed"}
+
+// layout is the street: half the homes with sun, one of two of those with a battery.
+func layout(i int) home {
+	n := i + 1
+	h := home{
+		Name: fmt.Sprintf("home-%d", n), Validator: i < maxValidators,
+		YearlyKWh: []int{3500, 2400, 5200, 3000, 2800, 4300}[i%6],
+	}
+	kind, modbus := kinds[i%len(kinds)], i%2 == 0
+	add := func(role, definition string) {
+		d := device{Role: role, Definition: definition}
+		if modbus {
+			d.Unit = uint8(4*i + len(h.Devices) + 1) //nolint:gosec // at most 4 × 32
+		} else {
+			d.Topic = h.Name
+			if role != household.RoleConnection {
+				d.Topic += "-" + role
+			}
+		}
+		h.Devices = append(h.Devices, d)
+	}
+	add(household.RoleConnection, kind)
+	solar, battery := "sunspec-meter", "eastron-sdm630"
+	if !modbus {
+		solar, battery = "tasmota", "tasmota"
+	}
+	if i%3 != 1 {
+		h.SolarKWp, h.Azimuth = []int{6, 0, 4, 5, 0, 3}[i%6], []int{180, 0, 240, 130, 0, 180}[i%6]
+	}
+	if h.SolarKWp > 0 {
+		add(household.RoleSolar, solar)
+	}
+	if i%6 == 0 || i%6 == 3 {
+		h.BatteryKWh = 8
+		add(household.RoleBattery, battery)
+	}
+	return h
+}
+
+// loadPlan reads what an earlier start founded; nil if there is nothing.
+func loadPlan(dir string) (*plan, error) {
+	path := filepath.Join(dir, planFile)
+	raw, err := os.ReadFile(path) //nolint:gosec // the folder is the person's own
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // nothing was founded, and that is no error
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := new(plan)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(p); err != nil || len(p.Homes) == 0 || len(p.Homes) > MaxHomes {
+		return nil, fmt.Errorf("%w: %s is not a demonstration's (%w): --fresh begins anew", ErrUsage, path, err)
+	}
+	return p, nil
+}
+
+// fits says whether the options can be had from what was founded.
+func (p *plan) fits(o Options, now time.Time) error {
+	switch {
+	case len(p.Homes) != o.Homes:
+		return fmt.Errorf("%w: --homes %d: the street in %s has %d; --fresh begins anew", ErrUsage, o.Homes, o.Dir, len(p.Homes))
+	case o.Profiles != "" && absolute(o.Profiles) != p.Profiles:
+		return fmt.Errorf("%w: --profiles: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Profiles)
+	case !o.From.IsZero() && !o.From.Equal(p.From):
+		return fmt.Errorf("%w: --from: the street in %s began at %s; --fresh begins anew", ErrUsage, o.Dir, p.From.Format(time.RFC3339))
+	case now.Sub(p.Start)*communityRate > longestAbsence:
+		return fmt.Errorf("%w: the street in %s was founded %v ago, %d days of its own time, more than its ledger settles at once; --fresh begins anew",
+			ErrUsage, o.Dir, now.Sub(p.Start).Round(time.Minute), now.Sub(p.Start)*communityRate/(24*time.Hour))
+	}
+	return nil
+}
+
+// forget removes an earlier street, and nothing that is not one.
+func forget(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+		return fmt.Errorf("%w: --fresh: %s holds something, but no demonstration; remove it yourself or use --data", ErrUsage, dir)
+	}
+	return os.RemoveAll(dir)
+}
+
+// found makes a new street.
+func found(o Options) (*plan, error) {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	p := &plan{Name: "demo-" + now.Format("20060102-150405"), From: o.From.UTC(), Start: now, Profiles: absolute(o.Profiles)}
+	for i := range o.Homes {
+		p.Homes = append(p.Homes, layout(i))
+	}
+	if p.Profiles != "" {
+		if err := p.record(); err != nil {
+			return nil, err
+		}
+	}
+	if o.From.IsZero() {
+		var err error
+		if p.From, err = p.sunnyMorning(); err != nil {
+			return nil, err
+		}
+	}
+	founding := household.Founding{
+		Name: p.Name, Dir: filepath.Join(o.Dir, "cooperative"), Epoch: p.From, Start: p.Start, Rate: communityRate,
+		Rules: rules(), MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
+	}
+	for _, h := range p.Homes {
+		d, err := meter.FindDefinition("", h.connection().Definition)
+		if err != nil {
+			return nil, err
+		}
+		signedBy := ledger.SignedByAgent
+		if d.SignedBy == meter.SignedByDevice {
+			signedBy = ledger.SignedByDevice
+		}
+		founding.Homes = append(founding.Homes, household.Founder{
+			Name: h.Name, Dir: h.dir(o.Dir), Validator: h.Validator,
+			Meter: ledger.RegisterMeter{SignedBy: signedBy, Definition: d.Source()},
+		})
+	}
+	if err := household.Found(founding); err != nil {
+		return nil, err
+	}
+	raw, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return p, os.WriteFile(filepath.Join(o.Dir, planFile), append(raw, '\n'), 0o600)
+}
+
+// rules are those of an ordinary community, but for what the faster clock needs: two
+// seconds of the wall clock to prove a boundary in, a deadline that a person can
+// wait for, and time enough to correct after a night.
+func rules() ledger.Rules {
+	r := ledger.DefaultRules()
+	r.ReadingToleranceS = 2 * communityRate
+	r.ReportDeadlineS = int64(readingDeadline / time.Second)
+	r.CorrectionWindowS = int64(2 * longestAbsence / time.Second)
+	return r
+}
+
+// deviceKey makes the key inside a meter that signs, and returns its public half;
+// nil for a meter that does not.
+func deviceKey(root string, p *plan, name string) (ed25519.PublicKey, error) {
+	for _, h := range p.Homes {
+		d, err := meter.FindDefinition("", h.connection().Definition)
+		if err != nil {
+			return nil, err
+		}
+		if h.Name != name || d.SignedBy != meter.SignedByDevice {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(root, "devices"), 0o700); err != nil {
+			return nil, err
+		}
+		if err := household.CreateKey(h.keyFile(root)); err != nil {
+			return nil, err
+		}
+		key, err := household.LoadKey(h.keyFile(root))
+		if err != nil {
+			return nil, err
+		}
+		return key.Public().(ed25519.PublicKey), nil
+	}
+	return nil, nil
+}
+
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return strings.TrimSuffix(abs, "/")
+}

@@ -4,14 +4,24 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 )
 
-// A frame is what one change looks like to every stream: the same snapshot as
-// JSON sections for programs and as HTML sections for the page.
+// A frame is what one change looks like to every stream: one snapshot, as JSON
+// sections for programs and as HTML sections for the page. Each form is made
+// when the first stream asks for it, and shared by all. Safe for concurrent use.
 type frame struct {
 	seq  uint64
-	data []section
-	html []section
+	data func() ([]section, error)
+	html func() ([]section, error)
+}
+
+func newFrame(seq uint64, snap Snapshot, pages *pages) *frame {
+	return &frame{
+		seq:  seq,
+		data: sync.OnceValues(func() ([]section, error) { return dataSections(snap, pages.version) }),
+		html: sync.OnceValues(func() ([]section, error) { return htmlSections(snap, pages) }),
+	}
 }
 
 // section is one part of a frame that is sent only if it changed. body is JSON:
@@ -41,37 +51,41 @@ func encode(v any) (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-func newFrame(seq uint64, p Provider, pages *pages) (*frame, error) {
-	snap := snapshot(p)
-	f := &frame{seq: seq}
-	sections := []struct {
+func dataSections(snap Snapshot, version string) ([]section, error) {
+	parts := []struct {
 		name string
 		v    any
 	}{
-		{"status", newStatus(snap, pages.version)},
+		{"status", newStatus(snap, version)},
 		{"now", newNow(snap)},
 		{"intervals", snap.Intervals},
 		{"account", snap.Account},
 	}
-	for _, s := range sections {
-		made, err := newSection(s.name, s.v)
+	out := make([]section, 0, len(parts))
+	for _, p := range parts {
+		s, err := newSection(p.name, p.v)
 		if err != nil {
 			return nil, err
 		}
-		f.data = append(f.data, made)
+		out = append(out, s)
 	}
+	return out, nil
+}
+
+func htmlSections(snap Snapshot, pages *pages) ([]section, error) {
 	fragments, err := pages.fragments(snap)
 	if err != nil {
 		return nil, err
 	}
-	for _, fr := range fragments {
-		made, err := newSection(fr.id, fr.html)
+	out := make([]section, 0, len(fragments))
+	for _, f := range fragments {
+		s, err := newSection(f.id, f.html)
 		if err != nil {
 			return nil, err
 		}
-		f.html = append(f.html, made)
+		out = append(out, s)
 	}
-	return f, nil
+	return out, nil
 }
 
 // changed returns the sections that are not as in seen, and notes them there.

@@ -19,9 +19,7 @@ type hub struct {
 	mu      sync.Mutex
 	seq     uint64                     // of the last change; grows
 	streams map[chan struct{}]struct{} // each of capacity 1
-
-	drawing sync.Mutex // held while a frame is made; never together with mu
-	frame   *frame
+	frame   *frame                     // of seq, or older; nil before the first
 }
 
 func newHub(cfg Config, p *pages) *hub {
@@ -99,22 +97,12 @@ func (h *hub) open() int {
 }
 
 // latest returns the frame of the last change. The first stream to ask makes
-// it, the others share it; without streams nothing is drawn at all.
-func (h *hub) latest() (*frame, error) {
-	h.drawing.Lock()
-	defer h.drawing.Unlock()
+// it, the others share it; without streams nothing is made at all.
+func (h *hub) latest() *frame {
 	h.mu.Lock()
-	seq := h.seq
-	h.mu.Unlock()
-	if h.frame != nil && h.frame.seq == seq {
-		return h.frame, nil
+	defer h.mu.Unlock()
+	if h.frame == nil || h.frame.seq != h.seq {
+		h.frame = newFrame(h.seq, snapshot(h.provider), h.pages)
 	}
-	// The snapshot is taken after seq was read: it may be newer than seq, which
-	// costs one event more, but never older.
-	f, err := newFrame(seq, h.provider, h.pages)
-	if err != nil {
-		return nil, err
-	}
-	h.frame = f
-	return f, nil
+	return h.frame
 }

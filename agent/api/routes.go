@@ -19,8 +19,8 @@ type Status struct {
 	Ready    bool      `json:"ready" doc:"As /readyz answers"`
 	Home     Home      `json:"home"`
 	Ledger   Ledger    `json:"ledger"`
-	Meters   []Meter   `json:"meters"`
-	Problems []Problem `json:"problems"`
+	Meters   []Meter   `json:"meters" nullable:"false"`
+	Problems []Problem `json:"problems" nullable:"false"`
 }
 
 func newStatus(s Snapshot, version string) Status {
@@ -46,7 +46,7 @@ func newNow(s Snapshot) Now {
 
 // Intervals wraps the list, so that more can stand beside it later.
 type Intervals struct {
-	Intervals []Interval `json:"intervals" doc:"Oldest first"`
+	Intervals []Interval `json:"intervals" nullable:"false" doc:"Oldest first"`
 }
 
 // AppHash is what this agent's ledger hashed to after a block.

@@ -16,11 +16,11 @@ type Snapshot struct {
 	Power     Power      `json:"power"`
 	PriceNow  Price      `json:"price_now"`
 	PriceNext Price      `json:"price_next"`
-	Intervals []Interval `json:"intervals" doc:"Oldest first, about the last 96"`
+	Intervals []Interval `json:"intervals" nullable:"false" doc:"Oldest first, about the last 96"`
 	Account   Account    `json:"account"`
 	Ledger    Ledger     `json:"ledger"`
-	Meters    []Meter    `json:"meters"`
-	Problems  []Problem  `json:"problems"`
+	Meters    []Meter    `json:"meters" nullable:"false"`
+	Problems  []Problem  `json:"problems" nullable:"false"`
 }
 
 // Home says who this is. It does not change while the agent runs.
@@ -129,7 +129,7 @@ type Ledger struct {
 	AppHash         string           `json:"app_hash" doc:"Hex, at height"`
 	LastBlockAt     *time.Time       `json:"last_block_at" doc:"Wall clock"`
 	CatchingUp      bool             `json:"catching_up"`
-	Peers           []Peer           `json:"peers"`
+	Peers           []Peer           `json:"peers" nullable:"false"`
 	ValidatorsUp    *int64           `json:"validators_up"`
 	ValidatorsTotal *int64           `json:"validators_total"`
 	WaitingFor      string           `json:"waiting_for" doc:"In words, what the ledger needs to go on; empty while it runs"`

@@ -88,14 +88,15 @@ func (s *Server) runStream(r *http.Request, st *stream, wake <-chan struct{}) er
 
 // sendLatest sends what changed since the last call, if anything did.
 func (s *Server) sendLatest(st *stream) error {
-	f, err := s.hub.latest()
+	f := s.hub.latest()
+	form := f.data
+	if st.page {
+		form = f.html
+	}
+	sections, err := form()
 	if err != nil {
 		s.cfg.Log.Error("event not made", "err", err) // our fault, not the client's
 		return err
-	}
-	sections := f.data
-	if st.page {
-		sections = f.html
 	}
 	diff := changed(sections, st.seen)
 	if len(diff) == 0 {

@@ -1,11 +1,190 @@
 package cli
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+
+	"github.com/commonwatt/commonwatt/agent/household"
+	"github.com/commonwatt/commonwatt/market/consensus"
+	"github.com/commonwatt/commonwatt/market/store"
 )
 
 func newLedger(s streams) *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself"}
-	_ = s
+	c.AddCommand(newLedgerCheck(s))
 	return c
+}
+
+func newLedgerCheck(s streams) *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Replay a ledger from its first block and list every difference",
+		Long: `Reads the ledger of a stopped agent: every page and checksum of the file, the sum of
+all accounts, each household's chain of settlements; then verifies the blocks with
+the validators' signatures, replays them from the first one, and compares every
+record. DIR is a home's folder, or the folder of a demonstration, all of whose homes
+are then checked.
+
+Exit code 0: all is well. 4: there are differences; each is named.`,
+		Example: `  commonwatt ledger check demo-data/homes/home-1
+  commonwatt ledger check demo-data --output json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return checkLedgers(args[0], output, s) },
+	}
+	addOutput(c, &output, "table", "json")
+	return c
+}
+
+// checked is what the check of one ledger says.
+type checked struct {
+	Dir         string   `json:"dir"`
+	OK          bool     `json:"ok"`
+	Height      int64    `json:"height"`
+	AppHash     string   `json:"app_hash"`
+	Households  int      `json:"households"`
+	Records     int      `json:"records"`
+	History     int      `json:"history"`
+	Replayed    int64    `json:"blocks_replayed"`
+	Differences []string `json:"differences"`
+}
+
+func checkLedgers(dir, output string, s streams) error {
+	dirs, err := ledgerFolders(dir)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		OK      bool      `json:"ok"`
+		Ledgers []checked `json:"ledgers"`
+	}{OK: true}
+	for _, d := range dirs {
+		c, err := checkLedger(d, s)
+		if errors.Is(err, store.ErrInUse) || errors.Is(err, consensus.ErrInUse) {
+			return &problem{exitFailed, err, "its agent is running" + runningAs(d) + ": end it first"}
+		}
+		if err != nil {
+			return fmt.Errorf("checking %s: %w", d, err)
+		}
+		answer.OK = answer.OK && c.OK
+		answer.Ledgers = append(answer.Ledgers, c)
+	}
+	if output == "json" {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(answer)
+	} else {
+		err = printChecked(answer.Ledgers, s)
+	}
+	if err != nil {
+		return err
+	}
+	if !answer.OK {
+		return &problem{exitDiffers, errors.New("the ledger is not what its blocks say"), "stop the agent, keep the folder for your cooperative, and start from another member's copy"}
+	}
+	return nil
+}
+
+// ledgerFolders finds the homes that DIR stands for.
+func ledgerFolders(dir string) ([]string, error) {
+	isHome := func(d string) bool {
+		_, err := os.Stat(filepath.Join(d, household.CommunityFile))
+		return err == nil
+	}
+	if isHome(dir) {
+		return []string{dir}, nil
+	}
+	for _, pattern := range []string{"homes/*", "*"} {
+		all, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return nil, usagef("%s: %w", dir, err)
+		}
+		if homes := slices.DeleteFunc(all, func(d string) bool { return !isHome(d) }); len(homes) > 0 {
+			return homes, nil
+		}
+	}
+	return nil, &problem{
+		exitUsage, fmt.Errorf("%s: there is no ledger: no %s in it or in its homes", dir, household.CommunityFile),
+		"name a home's folder, or the data folder of a demonstration",
+	}
+}
+
+func checkLedger(dir string, s streams) (checked, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, household.CommunityFile)) //nolint:gosec // the person named the folder
+	if err != nil {
+		return checked{}, err
+	}
+	chain, g, err := consensus.ParseGenesis(raw)
+	if err != nil {
+		return checked{}, err
+	}
+	engine := filepath.Join(dir, household.EngineFolder)
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription("replaying "+filepath.Base(dir)),
+		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(visible(s)))
+	var broken []error
+	report, err := store.Check(consensus.LedgerFile(engine), chain, g, func(yield func(store.Committed, error) bool) {
+		for b, err := range consensus.Blocks(engine) {
+			if err != nil {
+				broken = append(broken, err)
+				continue
+			}
+			_ = bar.Add(1)
+			if !yield(store.Committed{Height: b.Height, Block: b.Block, AppHash: b.AppHash}, nil) {
+				return
+			}
+		}
+	})
+	_ = bar.Finish()
+	if err != nil {
+		return checked{}, err
+	}
+	c := checked{
+		Dir: dir, Height: report.Height, AppHash: hex.EncodeToString(report.AppHash), Households: report.Households,
+		Records: report.Records, History: report.History, Replayed: report.Replayed, Differences: []string{},
+	}
+	for _, d := range report.Differences {
+		c.Differences = append(c.Differences, d.String())
+	}
+	for _, err := range broken {
+		if errors.Is(err, consensus.ErrInUse) {
+			return checked{}, err
+		}
+		c.Differences = append(c.Differences, err.Error())
+	}
+	c.OK = len(c.Differences) == 0
+	return c, nil
+}
+
+// visible says whether a person watches stderr.
+func visible(s streams) bool {
+	f, ok := s.err.(*os.File)
+	return ok && isTerminal(f)
+}
+
+func printChecked(all []checked, s streams) error {
+	for _, c := range all {
+		if c.OK {
+			_, err := fmt.Fprintf(s.out, "%s: ok: %d blocks replayed, %d households, %d records, %d lines of history, hash %.16s\n",
+				c.Dir, c.Replayed, c.Households, c.Records, c.History, c.AppHash)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(s.out, "%s: %d differences\n", c.Dir, len(c.Differences))
+		for _, d := range c.Differences {
+			if _, err := fmt.Fprintf(s.out, "  %s\n", d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -1,6 +1,10 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Code is the stable number of a refusal: it is part of the protocol, is shown to
 // people by name, and never changes its meaning.
@@ -67,6 +71,9 @@ var codeNames = map[Code]string{
 	CodeTickNotNext:       "tick-not-next",
 	CodeTickMisplaced:     "tick-misplaced",
 }
+
+// Codes returns all codes, CodeOK included, in order of their numbers.
+func Codes() []Code { return slices.Sorted(maps.Keys(codeNames)) }
 
 // String returns the code's stable name, for example "gate-closed".
 func (c Code) String() string {

@@ -3,6 +3,8 @@ package ledger
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"maps"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -55,6 +57,9 @@ var kinds = map[Kind]struct {
 	KindReport:     {"report", func() body { return new(ReportMeter) }},
 	KindTick:       {"tick", func() body { return new(Tick) }},
 }
+
+// Kinds returns all kinds of the table, in order of their numbers.
+func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
 
 // String returns the kind's name, which is also in its domain tag.
 func (k Kind) String() string {

@@ -1,0 +1,13 @@
+package ledger_test
+
+import (
+	"crypto/ed25519"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/ledger/ledgertest"
+)
+
+// sign signs a reading anew after a change.
+func sign(h *ledgertest.Home, r *ledger.Reading) {
+	r.Signature = ed25519.Sign(h.Meter, r.SignedBytes())
+}

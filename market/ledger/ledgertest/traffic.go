@@ -1,0 +1,133 @@
+package ledgertest
+
+import (
+	"fmt"
+
+	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Source draws a number from 0 to n-1. *math/rand/v2.Rand is one.
+type Source interface{ IntN(n int) int }
+
+// Traffic makes the blocks of a lively street: people join, order, withdraw, report
+// in time, late, twice or not at all, for one Interval or for a gap; some of it is
+// refused, some is garbage. It reads the state after the blocks that it made; the
+// caller applies them.
+type Traffic struct {
+	Community *Community
+	Homes     []*Home
+	State     *ledger.State
+	Source    Source
+
+	seq  uint64
+	sent [][]byte
+}
+
+// NewTraffic makes the traffic of n homes.
+func NewTraffic(c *Community, s *ledger.State, n int, src Source) *Traffic {
+	t := &Traffic{Community: c, State: s, Source: src}
+	for i := range n {
+		t.Homes = append(t.Homes, NewHome(fmt.Sprintf("home/%d", i)))
+	}
+	return t
+}
+
+// Block makes the next block.
+func (t *Traffic) Block() ledger.Block {
+	var b ledger.Block
+	for i := range b.Seed {
+		b.Seed[i] = byte(t.Source.IntN(256)) //nolint:gosec // below 256
+	}
+	for range t.Source.IntN(8) {
+		tx := t.tx()
+		b.Txs = append(b.Txs, tx)
+		t.sent = append(t.sent, tx)
+	}
+	if t.Source.IntN(2) == 0 {
+		next := t.State.Next()
+		span := t.Source.IntN(3)
+		if t.Source.IntN(12) == 0 {
+			span = t.Source.IntN(60) // an outage
+		}
+		b.Txs = append(b.Txs, ledger.NewTick(next, next+market.Interval(span)))
+	}
+	return b
+}
+
+func (t *Traffic) tx() []byte {
+	h := t.Homes[t.Source.IntN(len(t.Homes))]
+	t.seq++
+	member, joined := t.State.Household(h.ID)
+	kind := t.Source.IntN(20)
+	switch again := t.Source.IntN(24); {
+	case !joined && kind < 12 || again == 0:
+		return t.Community.Join(h, 1+t.Source.IntN(3))
+	case joined && !member.HasMeter && kind < 12 || again == 1:
+		return t.Community.Install(h, 1+t.Source.IntN(3))
+	case kind < 2:
+		return t.Community.Prefer(h, t.seq, market.Price(t.Source.IntN(400_000)), market.Price(t.Source.IntN(400_000)))
+	case kind < 9:
+		return t.order(h)
+	case kind < 17:
+		return t.report(h)
+	default:
+		return t.garbage(h)
+	}
+}
+
+func (t *Traffic) order(h *Home) []byte {
+	k := t.State.Next() + market.Interval(t.Source.IntN(4)-t.Source.IntN(2))
+	side, price, rise := market.Bid, 350_000, -1
+	if t.Source.IntN(2) == 0 {
+		side, price, rise = market.Offer, 50_000, 1
+	}
+	var steps []ledger.Step
+	for range 1 + t.Source.IntN(3) {
+		price += rise * t.Source.IntN(120_000)
+		steps = append(steps, ledger.Step{Price: market.Price(price), WattHours: market.WattHours(t.Source.IntN(2000))})
+	}
+	if t.Source.IntN(10) == 0 {
+		steps = []ledger.Step{{}} // withdrawn
+	}
+	seq := t.seq
+	if t.Source.IntN(12) == 0 {
+		seq = 1
+	}
+	return t.Community.Order(h, k, side, seq, steps...)
+}
+
+// report is of the next Interval mostly, else of some other.
+func (t *Traffic) report(h *Home) []byte {
+	from := t.State.Next() - market.Interval(t.Source.IntN(4))
+	if m, ok := t.State.Meter(ledger.MeterIDOf(Public(h.Meter))); ok && t.Source.IntN(4) != 0 {
+		from = m.Last + 1
+	}
+	if open := t.State.Intervals(); len(open) > 0 && t.Source.IntN(6) == 0 {
+		from = open[t.Source.IntN(len(open))]
+	}
+	count := uint32(1)
+	if t.Source.IntN(4) == 0 {
+		count += uint32(t.Source.IntN(4)) //nolint:gosec // small
+	}
+	return t.Community.Report(h, from, count)
+}
+
+// garbage is forged, or repeats or damages what was sent before.
+func (t *Traffic) garbage(h *Home) []byte {
+	if len(t.sent) == 0 {
+		return []byte("garbage")
+	}
+	old := t.sent[t.Source.IntN(len(t.sent))]
+	b := append([]byte(nil), old...)
+	switch t.Source.IntN(3) {
+	case 0:
+		return old
+	case 1:
+		b = t.order(h)
+		b[len(b)-1] ^= 1 // of its signature
+		return b
+	}
+	b[t.Source.IntN(len(b))] ^= 1 << t.Source.IntN(8)
+	return b
+}

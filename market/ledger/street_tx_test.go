@@ -1,0 +1,134 @@
+package ledger_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/ledger/ledgertest"
+)
+
+// tx makes the transaction that a line of a script describes:
+//
+//	join NAME [approvals=N]
+//	meter NAME [approvals=N]
+//	prefer NAME seq=N min_sell=P max_buy=P
+//	order NAME +K bid|offer seq=N [PRICExWH ...]
+//	withdraw NAME +K bid|offer seq=N
+//	report NAME +K[..+M] [late=MS] [skip=WH]   skip: the counters begin that much higher
+//	tick +K[..+M]
+//	bytes TEXT
+//
+// A line that ends in "forged" has its last byte changed; in "as NAME", the device of
+// another home signs it.
+func (s *street) tx(args []string) ([]byte, error) {
+	forged := args[len(args)-1] == "forged"
+	if forged {
+		args = args[:len(args)-1]
+	}
+	raw, err := s.make(args)
+	if err == nil && forged {
+		raw[len(raw)-1] ^= 1
+	}
+	return raw, err
+}
+
+func (s *street) make(args []string) ([]byte, error) {
+	switch args[0] {
+	case "bytes":
+		return []byte(args[1]), nil
+	case "tick":
+		from, to, err := s.intervals(args[1])
+		return ledger.NewTick(from, to), err
+	}
+	if len(args) < 2 {
+		return nil, fmt.Errorf("want the name of a home")
+	}
+	h := s.home(args[1])
+	if n := len(args); n > 3 && args[n-2] == "as" {
+		other := *h
+		other.Device = s.home(args[n-1]).Device
+		h, args = &other, args[:n-2]
+	}
+	options, rest, err := parseOptions(args[2:])
+	if err != nil {
+		return nil, err
+	}
+	approvals := s.Genesis.Rules.ApprovalsNeeded
+	if n, ok := options["approvals"]; ok {
+		approvals = int(n)
+	}
+	switch args[0] {
+	case "join":
+		return s.Join(h, approvals), nil
+	case "meter":
+		return s.Install(h, approvals), nil
+	case "prefer":
+		return s.Prefer(h, uint64(options["seq"]), market.Price(options["min_sell"]), market.Price(options["max_buy"])), nil
+	case "order", "withdraw":
+		return s.order(args[0] == "withdraw", h, rest, uint64(options["seq"]))
+	case "report":
+		return s.report(h, rest, options)
+	}
+	return nil, fmt.Errorf("unknown transaction %q", args[0])
+}
+
+func parseOptions(args []string) (options map[string]int64, rest []string, err error) {
+	options = map[string]int64{}
+	for _, arg := range args {
+		key, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			rest = append(rest, arg)
+			continue
+		}
+		if options[key], err = strconv.ParseInt(value, 10, 64); err != nil {
+			return nil, nil, err
+		}
+	}
+	return options, rest, nil
+}
+
+func (s *street) order(withdraw bool, h *ledgertest.Home, rest []string, seq uint64) ([]byte, error) {
+	if len(rest) < 2 {
+		return nil, fmt.Errorf("want +K and a side")
+	}
+	k, _, err := s.intervals(rest[0])
+	if err != nil {
+		return nil, err
+	}
+	var side market.Side
+	if err := side.UnmarshalText([]byte(rest[1])); err != nil {
+		return nil, err
+	}
+	if withdraw {
+		return s.Order(h, k, side, seq, ledger.Step{}), nil
+	}
+	var steps []ledger.Step
+	for _, text := range rest[2:] {
+		var st ledger.Step
+		if _, err := fmt.Sscanf(text, "%dx%d", &st.Price, &st.WattHours); err != nil {
+			return nil, fmt.Errorf("step %q: %w", text, err)
+		}
+		steps = append(steps, st)
+	}
+	return s.Order(h, k, side, seq, steps...), nil
+}
+
+func (s *street) report(h *ledgertest.Home, rest []string, options map[string]int64) ([]byte, error) {
+	from, to, err := s.intervals(rest[0])
+	if err != nil {
+		return nil, err
+	}
+	r := ledger.ReportMeter{From: from, Count: uint32(to - from + 1), Start: s.Reading(h, from), End: s.Reading(h, to+1)}
+	if late := options["late"]; late != 0 {
+		r.End.AtMs += late
+		sign(h, &r.End)
+	}
+	if skip := options["skip"]; skip != 0 {
+		*r.Start.ImportWh += uint64(skip)
+		sign(h, &r.Start)
+	}
+	return r.Sign(ledgertest.ChainID, h.ID, h.Device), nil
+}

@@ -44,7 +44,7 @@ func BenchmarkDecodeSigned(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r, err := chain.Append(meter.Sample{At: noon, ImportWh: ptr(uint64(1))})
+	r, err := chain.Append(meter.Sample{At: noon, ImportWh: new(uint64(1))})
 	if err != nil {
 		b.Fatal(err)
 	}

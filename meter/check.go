@@ -110,7 +110,7 @@ func runMessages(d Definition, v def.Vector) (Sample, error) {
 func compare(got Sample, err error, want def.Expectation) error {
 	if want.Error != "" {
 		if err == nil || !strings.Contains(err.Error(), want.Error) {
-			return fmt.Errorf("error: got %v, expected %q", err, want.Error)
+			return fmt.Errorf("error: got %w, expected %q", err, want.Error)
 		}
 		return nil
 	}

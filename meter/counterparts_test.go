@@ -20,14 +20,14 @@ import (
 
 // need fails a test that cannot run without an independent program. It does not skip: a test that did not run is no
 // proof.
-func need(t testing.TB, program, debianPackage string) string {
-	t.Helper()
+func need(tb testing.TB, program, debianPackage string) string {
+	tb.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
 		if path = filepath.Join("/usr/sbin", program); fileExists(path) {
 			return path
 		}
-		t.Fatalf("%s is missing: apt-get install %s", program, debianPackage)
+		tb.Fatalf("%s is missing: apt-get install %s", program, debianPackage)
 	}
 	return path
 }
@@ -83,9 +83,9 @@ func libmodbusServer(t *testing.T, d meter.Definition, vector string) string {
 			continue
 		}
 		for _, r := range v.Registers {
-			fmt.Fprintf(stdin, "%d %d %s\n", r.Function, r.Address, strings.Join(strings.Fields(r.Words), " "))
+			_, _ = fmt.Fprintf(stdin, "%d %d %s\n", r.Function, r.Address, strings.Join(strings.Fields(r.Words), " "))
 		}
-		fmt.Fprintln(stdin)
+		_, _ = fmt.Fprintln(stdin)
 		port, err := bufio.NewReader(stdout).ReadString('\n')
 		if err != nil {
 			t.Fatalf("libmodbus server: %v", err)
@@ -158,7 +158,7 @@ func TestMbpoll(t *testing.T) {
 	}
 }
 
-// broker is a mosquitto of one's own that can be killed and started again on its port.
+// broker is a mosquito of one's own that can be killed and started again on its port.
 type broker struct {
 	t    *testing.T
 	port string
@@ -170,8 +170,8 @@ type broker struct {
 
 func newBroker(t *testing.T, config string) *broker {
 	t.Helper()
-	need(t, "mosquitto", "mosquitto")
-	need(t, "mosquitto_pub", "mosquitto-clients")
+	need(t, "mosquito", "mosquito")
+	need(t, "mosquito_pub", "mosquito-clients")
 	b := &broker{t: t, port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	if err := os.WriteFile(b.conf, []byte("user root\nlistener "+b.port+" 127.0.0.1\npersistence false\n"+config), 0o600); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func freePort(t *testing.T) string {
 
 func (b *broker) start() {
 	b.t.Helper()
-	b.cmd = exec.CommandContext(context.WithoutCancel(b.t.Context()), need(b.t, "mosquitto", "mosquitto"), "-c", b.conf)
+	b.cmd = exec.CommandContext(context.WithoutCancel(b.t.Context()), need(b.t, "mosquito", "mosquito"), "-c", b.conf)
 	stderr, err := b.cmd.StderrPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -217,7 +217,7 @@ func (b *broker) start() {
 			return
 		}
 	}
-	b.t.Fatalf("mosquitto does not start:\n%s", b.log.String())
+	b.t.Fatalf("mosquito does not start:\n%s", b.log.String())
 }
 
 func (b *broker) kill() {
@@ -233,10 +233,10 @@ func (b *broker) kill() {
 func (b *broker) publish(topic, payload string, more ...string) {
 	b.t.Helper()
 	args := append([]string{"-h", "127.0.0.1", "-p", b.port, "-t", topic, "-s"}, more...)
-	cmd := exec.CommandContext(b.t.Context(), need(b.t, "mosquitto_pub", "mosquitto-clients"), args...)
+	cmd := exec.CommandContext(b.t.Context(), need(b.t, "mosquito_pub", "mosquito-clients"), args...)
 	cmd.Stdin = strings.NewReader(payload)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		b.t.Fatalf("mosquitto_pub: %v\n%s", err, out)
+		b.t.Fatalf("mosquito_pub: %v\n%s", err, out)
 	}
 }
 

@@ -108,10 +108,10 @@ func drainQueue(t *testing.T, source meter.Source) {
 
 // TestMosquittoPassword: a broker that wants a password gets it.
 func TestMosquittoPassword(t *testing.T) {
-	// Written by "mosquitto_passwd -c -b": user meter, password watt.
+	// Written by "mosquito_passwd -c -b": user meter, password watt.
 	passwords := t.TempDir() + "/passwords"
-	need(t, "mosquitto_passwd", "mosquitto")
-	run(t, "mosquitto_passwd", "-c", "-b", passwords, "meter", "watt")
+	need(t, "mosquito_passwd", "mosquito")
+	run(t, "mosquito_passwd", "-c", "-b", passwords, "meter", "watt")
 	b := newBroker(t, "allow_anonymous false\npassword_file "+passwords+"\n")
 	wrong := openMQTT(t, b, "tasmota", "kitchen", func(c *meter.Config) { c.Username, c.Password, c.Timeout = "meter", "volt", 500*time.Millisecond })
 	if _, err := wrong.Read(t.Context()); !errors.Is(err, meter.ErrNoMessage) {
@@ -145,9 +145,9 @@ func TestMosquittoShelly(t *testing.T) {
 	b := newBroker(t, "allow_anonymous true\n")
 	source := openMQTT(t, b, "shelly-gen2", "attic/status/em:0", nil)
 	b.publish("attic/status/em:0", `{"id":0,"total_act_power":-640.25}`)
-	s := b.readWhile(source, "attic/status/emdata:0", `{"id":0,"total_act":345075.99,"total_act_ret":147371.42}`)
+	b.readWhile(source, "attic/status/emdata:0", `{"id":0,"total_act":345075.99,"total_act_ret":147371.42}`)
 	b.publish("attic/status/em:0", `{"id":0,"total_act_power":-640.25}`)
-	s = b.readWhile(source, "attic/status/emdata:0", `{"id":0,"total_act":345076.99,"total_act_ret":147371.42}`)
+	s := b.readWhile(source, "attic/status/emdata:0", `{"id":0,"total_act":345076.99,"total_act_ret":147371.42}`)
 	if *s.ExportWh != 147371 || s.Quality != meter.Good || !source.Push() {
 		t.Errorf("got %s", sampleText(t, s))
 	}

@@ -77,7 +77,7 @@ func Open(_ context.Context, c Config) (Source, error) {
 		return nil, err
 	}
 	if d.Protocol == def.ProtocolMQTT {
-		return openMQTT(c, d, a), nil
+		return openMQTT(c, d, a), nil //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
 	}
 	if c.Unit > maxUnit && c.Unit != wholeDevice {
 		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}

@@ -21,8 +21,6 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the files in testdata")
 
-func ptr[T any](v T) *T { return &v }
-
 // goldenKey is a key for test vectors: its seed is SHA-256 of a text that anyone can hash.
 func goldenKey() ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte("commonwatt test meter"))
@@ -39,9 +37,9 @@ func goldenReadings(t *testing.T) []meter.Reading {
 	}
 	at := time.Date(2026, 6, 21, 11, 45, 0, 123_000_000, time.UTC)
 	samples := []meter.Sample{
-		{At: at, ImportWh: ptr(uint64(12302420)), ExportWh: ptr(uint64(4728460)), PowerW: ptr(int64(-1832)), Source: "eastron-sdm630@1"},
-		{At: at.Add(15 * time.Minute), ImportWh: ptr(uint64(12302421))},
-		{At: at.Add(time.Hour), ImportWh: ptr(uint64(0)), ExportWh: ptr(uint64(1) << 40), Quality: meter.ClockUnsure},
+		{At: at, ImportWh: new(uint64(12302420)), ExportWh: new(uint64(4728460)), PowerW: new(int64(-1832)), Source: "eastron-sdm630@1"},
+		{At: at.Add(15 * time.Minute), ImportWh: new(uint64(12302421))},
+		{At: at.Add(time.Hour), ImportWh: new(uint64(0)), ExportWh: new(uint64(1) << 40), Quality: meter.ClockUnsure},
 	}
 	var readings []meter.Reading
 	for i, s := range samples {
@@ -178,13 +176,13 @@ func TestChain(t *testing.T) {
 	if _, err := chain.Append(meter.Sample{At: state.At}); !errors.Is(err, meter.ErrUnknown) {
 		t.Errorf("sample without counters: got %v, expected %v", err, meter.ErrUnknown)
 	}
-	if _, err := chain.Append(meter.Sample{At: state.At.Add(-time.Second), ImportWh: ptr(uint64(1))}); err == nil {
+	if _, err := chain.Append(meter.Sample{At: state.At.Add(-time.Second), ImportWh: new(uint64(1))}); err == nil {
 		t.Error("sample before the last reading was appended")
 	}
 	if diff := cmp.Diff(state, chain.State()); diff != "" {
 		t.Errorf("a refused sample changed the chain: %s", diff)
 	}
-	r, err := chain.Append(meter.Sample{At: state.At, ImportWh: ptr(uint64(1))})
+	r, err := chain.Append(meter.Sample{At: state.At, ImportWh: new(uint64(1))})
 	if err != nil || r.Seq != 8 || r.Prev != prev {
 		t.Errorf("after a restart: got seq %d, prev %x, %v", r.Seq, r.Prev, err)
 	}

@@ -49,7 +49,7 @@ func TestSampleJSON(t *testing.T) {
 		},
 		{
 			meter.Sample{
-				At: noon, Source: "x@2", DeviceAt: &noon, ImportWh: ptr(uint64(0)), ExportWh: ptr(uint64(18446744073709551615)), PowerW: ptr(int64(-5)),
+				At: noon, Source: "x@2", DeviceAt: &noon, ImportWh: new(uint64(0)), ExportWh: new(uint64(18446744073709551615)), PowerW: new(int64(-5)),
 				Quality: meter.Retained | meter.Suspect, Identity: meter.Identity{Maker: "M", Model: "N", Serial: "1", Firmware: "2"}, Signed: &meter.SignedProof{},
 			},
 			`{"source":"x@2","at":"2026-06-21T12:00:00Z","device_at":"2026-06-21T12:00:00Z","import_wh":0,"export_wh":18446744073709551615,"power_w":-5,"quality":"retained,suspect",` +
@@ -109,7 +109,7 @@ func FuzzSignedReading(f *testing.F) {
 		f.Fatal(err)
 	}
 	for range 2 {
-		r, err := chain.Append(meter.Sample{At: noon, ImportWh: ptr(uint64(5)), PowerW: ptr(int64(-3))})
+		r, err := chain.Append(meter.Sample{At: noon, ImportWh: new(uint64(5)), PowerW: new(int64(-3))})
 		if err != nil {
 			f.Fatal(err)
 		}

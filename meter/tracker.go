@@ -185,7 +185,7 @@ func (t *Tracker) allowance(from, to time.Time) uint64 {
 		return 0
 	}
 	// W × ms × 11 / (10 × 3 600 000) = Wh
-	hi, lo := bits.Mul64(t.maxPowerW*11, uint64(to.Sub(from).Milliseconds()))
+	hi, lo := bits.Mul64(t.maxPowerW*11, uint64(to.Sub(from).Milliseconds())) //nolint:gosec // to is after from
 	const perWh = 36_000_000
 	if hi >= perWh {
 		return 1 << 62

@@ -49,8 +49,13 @@ func TestCounterRules(t *testing.T) {
 		}},
 		{"ct-02 eleven zero bounces", bounces(11)},
 		{"ct-03 0 for so long that it looks real, then back", []offer{
-			{m, 13423000, nil, ok, 13423000}, {m, 0, nil, held, 0}, {m, 0, nil, held, 0}, {m, 0, nil, repl, 0}, {m, 0, nil, repl, 0},
-			{m, 13423020, nil, ok, 13423020}, {m, 13423021, nil, ok, 13423021},
+			{m, 13423000, nil, ok, 13423000},
+			{m, 0, nil, held, 0},
+			{m, 0, nil, held, 0},
+			{m, 0, nil, repl, 0},
+			{m, 0, nil, repl, 0},
+			{m, 13423020, nil, ok, 13423020},
+			{m, 13423021, nil, ok, 13423021},
 		}},
 		{"ct-04 a meter that was replaced by a new one and is never believed again by itself", []offer{
 			{m, 500, nil, ok, 500}, {m, 2, nil, held, 0}, {m, 100, nil, held, 0}, {m, 200, nil, repl, 0}, {m, 380, nil, repl, 0}, {m, 560, nil, repl, 0}, {m, 700, nil, repl, 0},
@@ -74,8 +79,14 @@ func TestCounterRules(t *testing.T) {
 			{m, 990, wraps, ok, 990}, {m, 5, wraps, held, 0}, {m, 10, wraps, held, 0}, {m, 20, wraps, ok, 1020}, {m, 40, wraps, ok, 1040},
 		}},
 		{"ct-11 a wrap twice", []offer{
-			{m, 900, wraps, ok, 900}, {m, 50, wraps, held, 0}, {m, 51, wraps, held, 0}, {m, 52, wraps, ok, 1052},
-			{5 * m, 950, wraps, ok, 1950}, {m, 20, wraps, held, 0}, {m, 21, wraps, held, 0}, {m, 22, wraps, ok, 2022},
+			{m, 900, wraps, ok, 900},
+			{m, 50, wraps, held, 0},
+			{m, 51, wraps, held, 0},
+			{m, 52, wraps, ok, 1052},
+			{5 * m, 950, wraps, ok, 1950},
+			{m, 20, wraps, held, 0},
+			{m, 21, wraps, held, 0},
+			{m, 22, wraps, ok, 2022},
 		}},
 		{"ct-12 a fall that is too far from the wrap", []offer{
 			{m, 300, wraps, ok, 300}, {m, 5, wraps, held, 0}, {m, 10, wraps, held, 0}, {m, 20, wraps, repl, 0},
@@ -84,8 +95,12 @@ func TestCounterRules(t *testing.T) {
 			{m, 0, unknown, no, 0}, {m, 1000, nil, ok, 1000}, {m, 0, unknown, no, 0}, {m, 1020, nil, ok, 1020},
 		}},
 		{"ct-14 what the quality says", []offer{
-			{m, 1000, quality(meter.Retained), no, 0}, {m, 1000, quality(meter.Stale), no, 0}, {m, 1000, quality(meter.DeviceError), no, 0},
-			{m, 1000, quality(meter.OutOfRange), no, 0}, {m, 1000, quality(meter.Substitute), no, 0}, {m, 1000, quality(meter.ClockUnsure), ok, 1000},
+			{m, 1000, quality(meter.Retained), no, 0},
+			{m, 1000, quality(meter.Stale), no, 0},
+			{m, 1000, quality(meter.DeviceError), no, 0},
+			{m, 1000, quality(meter.OutOfRange), no, 0},
+			{m, 1000, quality(meter.Substitute), no, 0},
+			{m, 1000, quality(meter.ClockUnsure), ok, 1000},
 		}},
 		{"ct-15 a time before the last reading", []offer{
 			{m, 1000, nil, ok, 1000}, {-m, 1001, nil, no, 0}, {2 * m, 1002, nil, ok, 1002},
@@ -134,7 +149,7 @@ func runOffers(t *testing.T, offers []offer) {
 			t.Fatal(err)
 		}
 		at = at.Add(o.after)
-		s := meter.Sample{At: at, ImportWh: ptr(o.wh)}
+		s := meter.Sample{At: at, ImportWh: new(o.wh)}
 		if o.change != nil {
 			o.change(&s)
 		}
@@ -182,17 +197,17 @@ func TestTwoRegisters(t *testing.T) {
 		in, out *uint64
 		want    meter.Verdict
 	}{
-		{ptr(uint64(100)), nil, ok},              // an export counter may show up later
-		{ptr(uint64(110)), ptr(uint64(5)), ok},   //
-		{ptr(uint64(120)), nil, no},              // but not vanish
-		{nil, ptr(uint64(6)), no},                //
-		{ptr(uint64(130)), ptr(uint64(0)), held}, // a good import does not save a bad export
-		{ptr(uint64(140)), ptr(uint64(6)), ok},   //
-		{ptr(uint64(0)), ptr(uint64(0)), held},   //
-		{ptr(uint64(0)), ptr(uint64(0)), held},   //
-		{ptr(uint64(0)), ptr(uint64(0)), repl},   //
-		{ptr(uint64(150)), ptr(uint64(0)), repl}, // both have to come back
-		{ptr(uint64(6000)), ptr(uint64(9999)), held},
+		{new(uint64(100)), nil, ok},              // an export counter may show up later
+		{new(uint64(110)), new(uint64(5)), ok},   //
+		{new(uint64(120)), nil, no},              // but not vanish
+		{nil, new(uint64(6)), no},                //
+		{new(uint64(130)), new(uint64(0)), held}, // a good import does not save a bad export
+		{new(uint64(140)), new(uint64(6)), ok},   //
+		{new(uint64(0)), new(uint64(0)), held},   //
+		{new(uint64(0)), new(uint64(0)), held},   //
+		{new(uint64(0)), new(uint64(0)), repl},   //
+		{new(uint64(150)), new(uint64(0)), repl}, // both have to come back
+		{new(uint64(6000)), new(uint64(9999)), held},
 	} {
 		at = at.Add(time.Minute)
 		if got := tracker.Offer(meter.Sample{At: at, ImportWh: c.in, ExportWh: c.out}); got.Verdict != c.want {
@@ -200,7 +215,7 @@ func TestTwoRegisters(t *testing.T) {
 		}
 	}
 	tracker.NewEpoch()
-	got := tracker.Offer(meter.Sample{At: at.Add(time.Minute), ImportWh: ptr(uint64(3)), ExportWh: ptr(uint64(4)), Identity: meter.Identity{Serial: "new"}})
+	got := tracker.Offer(meter.Sample{At: at.Add(time.Minute), ImportWh: new(uint64(3)), ExportWh: new(uint64(4)), Identity: meter.Identity{Serial: "new"}})
 	if got.Verdict != ok || tracker.State().Serial != "new" {
 		t.Errorf("in a new epoch: got %v (%s), state %+v", got.Verdict, got.Reason, tracker.State())
 	}
@@ -214,7 +229,7 @@ func TestSignedSamplesAreNotMended(t *testing.T) {
 	}
 	sample := func(minute int, wh uint64, epoch uint32) meter.Sample {
 		return meter.Sample{
-			At: noon.Add(time.Duration(minute) * time.Minute), ImportWh: ptr(wh), ImportTraits: def.Traits{ResolutionWh: 10, WrapWh: 1000},
+			At: noon.Add(time.Duration(minute) * time.Minute), ImportWh: new(wh), ImportTraits: def.Traits{ResolutionWh: 10, WrapWh: 1000},
 			Signed: &meter.SignedProof{Reading: meter.Reading{Epoch: epoch}},
 		}
 	}
@@ -222,8 +237,15 @@ func TestSignedSamplesAreNotMended(t *testing.T) {
 		s    meter.Sample
 		want meter.Verdict
 	}{
-		{sample(0, 990, 2), ok}, {sample(1, 989, 2), held}, {sample(2, 990, 2), ok}, {sample(3, 1, 2), held}, {sample(4, 2, 2), held}, {sample(5, 3, 2), repl},
-		{sample(6, 991, 2), ok}, {sample(7, 992, 3), repl}, {sample(8, 992, 2), ok},
+		{sample(0, 990, 2), ok},
+		{sample(1, 989, 2), held},
+		{sample(2, 990, 2), ok},
+		{sample(3, 1, 2), held},
+		{sample(4, 2, 2), held},
+		{sample(5, 3, 2), repl},
+		{sample(6, 991, 2), ok},
+		{sample(7, 992, 3), repl},
+		{sample(8, 992, 2), ok},
 	} {
 		if got := tracker.Offer(c.s); got.Verdict != c.want {
 			t.Fatalf("sample %d: got %v (%s), expected %v", i, got.Verdict, got.Reason, c.want)

@@ -69,7 +69,7 @@ func (d decimal) counter(shift int, nearest bool) (uint64, error) {
 	}
 	if nearest {
 		v, err := d.signed(shift)
-		return uint64(v), err
+		return uint64(v), err //nolint:gosec // not negative, see above
 	}
 	num, den := d.ratio(shift)
 	num.Quo(num, den)

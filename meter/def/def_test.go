@@ -13,11 +13,11 @@ import (
 	"github.com/commonwatt/commonwatt/meter/def"
 )
 
-func builtin(t testing.TB, name string) string {
-	t.Helper()
+func builtin(tb testing.TB, name string) string {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join("data", name+".yaml"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(data)
 }

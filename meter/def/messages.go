@@ -21,7 +21,7 @@ type Topics struct {
 	ByTopic map[string]string
 }
 
-// ErrBadTopic: a topic cannot be subscribed to.
+// ErrBadTopic is wrapped where a topic cannot be subscribed to.
 var ErrBadTopic = errors.New("not a topic")
 
 // ResolveTopic takes what an address names: the device ("kitchen") or one of its topics in full ("tele/kitchen/SENSOR").

@@ -16,7 +16,7 @@ import (
 // registers.
 var ErrRefused = sunspec.ErrRefused
 
-// ErrWrongDevice: what answers is not of the kind that the definition describes.
+// ErrWrongDevice is wrapped where what answers is not of the kind that the definition describes.
 var ErrWrongDevice = errors.New("not the kind of device that the definition describes")
 
 // ReadRegisters reads count registers with function 3 or 4, all of them or none.
@@ -258,7 +258,7 @@ func (v *Values) setSunSpec(name string, p Point, m *sunspec.Model, words []uint
 	if factor == noInt16 {
 		return
 	}
-	p.Exponent = int(int16(factor))
+	p.Exponent = int(int16(factor)) //nolint:gosec // the sign is in the bits
 	if p.Exponent < -maxSF || p.Exponent > maxSF {
 		v.DeviceError = true
 		return

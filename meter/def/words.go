@@ -53,14 +53,14 @@ func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 	var v int64
 	switch p.Type {
 	case "float32":
-		d, err = float32Decimal(math.Float32frombits(uint32(raw)))
+		d, err = float32Decimal(math.Float32frombits(uint32(raw))) //nolint:gosec // two words
 		return d, err == nil, err
 	case "int16":
-		v = int64(int16(raw))
+		v = int64(int16(raw)) //nolint:gosec // the sign is in the bits
 	case "int32":
-		v = int64(int32(raw))
+		v = int64(int32(raw)) //nolint:gosec // the sign is in the bits
 	case "int64":
-		v = int64(raw)
+		v = int64(raw) //nolint:gosec // the sign is in the bits
 	default:
 		return decimal{mantissa: new(big.Int).SetUint64(raw)}, true, nil
 	}
@@ -72,7 +72,7 @@ func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 func (p Point) traits(words []uint16) Traits {
 	t := Traits{ResolutionWh: max(1, p.ResolutionWh), WrapWh: wrapAt(p.WrapBits, p.shift())}
 	if p.Type == "float32" {
-		t.ResolutionWh = max(t.ResolutionWh, float32StepWh(math.Float32frombits(uint32(p.raw(words))), p.shift()))
+		t.ResolutionWh = max(t.ResolutionWh, float32StepWh(math.Float32frombits(uint32(p.raw(words))), p.shift())) //nolint:gosec // two words
 	}
 	return t
 }
@@ -102,7 +102,7 @@ func (p Point) Encode(value int64) ([]uint16, error) {
 		if p.Order == OrderLittle {
 			at = i
 		}
-		words[at] = uint16(raw >> (16 * i))
+		words[at] = uint16(raw >> (16 * i)) //nolint:gosec // one word of several
 	}
 	return words, nil
 }

@@ -22,13 +22,13 @@ const (
 const MaxRegisters = 125
 
 var (
-	// ErrBadReply: something came back that is not the answer to the request.
+	// ErrBadReply says that something came back that is not the answer to the request.
 	ErrBadReply = errors.New("not the answer to the request")
-	// ErrBackoff: the unit failed lately and is left alone for a while.
+	// ErrBackoff says that the unit failed lately and is left alone for a while.
 	ErrBackoff = errors.New("unit is left alone after failures")
-	// ErrClosed: the bus was closed.
+	// ErrClosed says that the bus was closed.
 	ErrClosed = errors.New("bus is closed")
-	// ErrRequest: the request itself is not possible.
+	// ErrRequest says that the request itself is not possible.
 	ErrRequest = errors.New("impossible request")
 )
 
@@ -161,7 +161,7 @@ func gatewayFailed(code uint8) bool {
 func (b *Bus) request(ctx context.Context, unitID, function uint8, address, count uint16) ([]uint16, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.options.Timeout)
 	defer cancel()
-	stop := context.AfterFunc(b.life, cancel)
+	stop := context.AfterFunc(b.life, cancel) //nolint:contextcheck // Close interrupts, whoever asked
 	defer stop()
 	handler := goburrow.NewTCPClientHandler(b.address) // used for its packager only; it never dials
 	handler.SlaveId = unitID
@@ -172,8 +172,7 @@ func (b *Bus) request(ctx context.Context, unitID, function uint8, address, coun
 		read = client.ReadInputRegisters
 	}
 	data, err := read(address, count)
-	var refused *goburrow.ModbusError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*goburrow.ModbusError](err); ok {
 		return nil, &Exception{Unit: unitID, Function: function, Code: refused.ExceptionCode, text: refused.Error()}
 	}
 	if err == nil && len(data) != 2*int(count) {

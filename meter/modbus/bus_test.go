@@ -355,7 +355,7 @@ func TestUnitsShareABus(t *testing.T) {
 	for unit := range uint8(8) {
 		all.Go(func() {
 			bus, release := pool.Get(s.address())
-			defer release()
+			defer func() { _ = release() }()
 			for i := range uint16(50) {
 				got, generation, err := bus.Read(t.Context(), unit, modbus.ReadInput, i, 1)
 				if err != nil || got[0] != held(unit, i) || generation != 1 {
@@ -369,7 +369,7 @@ func TestUnitsShareABus(t *testing.T) {
 			if keep == nil {
 				t.Fatal("no bus")
 			}
-			defer release()
+			defer func() { _ = release() }()
 		}
 	}
 	all.Wait()

@@ -25,7 +25,7 @@ func (l *connection) dial(ctx context.Context, s *Subscriber, host string) (net.
 	l.conn = conn
 	return newLimited(conn, s.config.MaxPayload+packetOverhead, func(size int) {
 		s.dropped.Add(1)
-		s.config.Log.Warn("mqtt message too large", "broker", s.config.Address, "bytes", size, "limit", s.config.MaxPayload)
+		s.config.Log.WarnContext(ctx, "mqtt message too large", "broker", s.config.Address, "bytes", size, "limit", s.config.MaxPayload)
 	}), nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 )
@@ -34,9 +35,9 @@ const (
 )
 
 var (
-	// ErrNoChain: there is no SunSpec marker at any of the base addresses.
+	// ErrNoChain says that there is no SunSpec marker at any of the base addresses.
 	ErrNoChain = errors.New("no SunSpec marker at 40000, 0 or 50000")
-	// ErrBadChain: the chain does not follow the rules.
+	// ErrBadChain says that the chain does not follow the rules.
 	ErrBadChain = errors.New("broken SunSpec chain")
 	// ErrRefused is returned by a Read whose device answered, but has no such registers: discovery then tries the
 	// next base. Every other error ends discovery.
@@ -104,10 +105,8 @@ func Find(blocks []Block, m *Model) (Block, error) {
 		if b.Model != m.ID {
 			continue
 		}
-		for _, l := range m.Lengths {
-			if b.Length == l {
-				return b, nil
-			}
+		if slices.Contains(m.Lengths, b.Length) {
+			return b, nil
 		}
 		return Block{}, fmt.Errorf("model %d at %d: got length %d, expected one of %v: %w", m.ID, b.Address, b.Length, m.Lengths, ErrBadChain)
 	}

@@ -88,8 +88,20 @@ func TestModels(t *testing.T) {
 		point  string
 		offset uint16
 	}{
-		{1, "Mn", 2}, {1, "Md", 18}, {1, "Opt", 34}, {1, "Vr", 42}, {1, "SN", 50}, {1, "DA", 66}, {1, "Pad", 67},
-		{203, "W", 18}, {203, "W_SF", 22}, {203, "TotWhExp", 38}, {203, "TotWhImp", 46}, {203, "TotWh_SF", 54}, {203, "TotVArh_SF", 104}, {203, "Evt", 105},
+		{1, "Mn", 2},
+		{1, "Md", 18},
+		{1, "Opt", 34},
+		{1, "Vr", 42},
+		{1, "SN", 50},
+		{1, "DA", 66},
+		{1, "Pad", 67},
+		{203, "W", 18},
+		{203, "W_SF", 22},
+		{203, "TotWhExp", 38},
+		{203, "TotWhImp", 46},
+		{203, "TotWh_SF", 54},
+		{203, "TotVArh_SF", 104},
+		{203, "Evt", 105},
 	} {
 		if p, ok := models[c.model].Point(c.point); !ok || p.Offset != c.offset {
 			t.Errorf("model %d, %s: got offset %d (%v), expected %d", c.model, c.point, p.Offset, ok, c.offset)

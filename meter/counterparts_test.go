@@ -158,7 +158,7 @@ func TestMbpoll(t *testing.T) {
 	}
 }
 
-// broker is a mosquito of one's own that can be killed and started again on its port.
+// broker is a mosquitto of one's own that can be killed and started again on its port.
 type broker struct {
 	t    *testing.T
 	port string
@@ -170,8 +170,8 @@ type broker struct {
 
 func newBroker(t *testing.T, config string) *broker {
 	t.Helper()
-	need(t, "mosquito", "mosquito")
-	need(t, "mosquito_pub", "mosquito-clients")
+	need(t, "mosquitto", "mosquitto")
+	need(t, "mosquitto_pub", "mosquitto-clients")
 	b := &broker{t: t, port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	if err := os.WriteFile(b.conf, []byte("user root\nlistener "+b.port+" 127.0.0.1\npersistence false\n"+config), 0o600); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func freePort(t *testing.T) string {
 
 func (b *broker) start() {
 	b.t.Helper()
-	b.cmd = exec.CommandContext(context.WithoutCancel(b.t.Context()), need(b.t, "mosquito", "mosquito"), "-c", b.conf)
+	b.cmd = exec.CommandContext(context.WithoutCancel(b.t.Context()), need(b.t, "mosquitto", "mosquitto"), "-c", b.conf)
 	stderr, err := b.cmd.StderrPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -217,7 +217,7 @@ func (b *broker) start() {
 			return
 		}
 	}
-	b.t.Fatalf("mosquito does not start:\n%s", b.log.String())
+	b.t.Fatalf("mosquitto does not start:\n%s", b.log.String())
 }
 
 func (b *broker) kill() {
@@ -233,10 +233,10 @@ func (b *broker) kill() {
 func (b *broker) publish(topic, payload string, more ...string) {
 	b.t.Helper()
 	args := append([]string{"-h", "127.0.0.1", "-p", b.port, "-t", topic, "-s"}, more...)
-	cmd := exec.CommandContext(b.t.Context(), need(b.t, "mosquito_pub", "mosquito-clients"), args...)
+	cmd := exec.CommandContext(b.t.Context(), need(b.t, "mosquitto_pub", "mosquitto-clients"), args...)
 	cmd.Stdin = strings.NewReader(payload)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		b.t.Fatalf("mosquito_pub: %v\n%s", err, out)
+		b.t.Fatalf("mosquitto_pub: %v\n%s", err, out)
 	}
 }
 

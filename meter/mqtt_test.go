@@ -108,10 +108,10 @@ func drainQueue(t *testing.T, source meter.Source) {
 
 // TestMosquittoPassword: a broker that wants a password gets it.
 func TestMosquittoPassword(t *testing.T) {
-	// Written by "mosquito_passwd -c -b": user meter, password watt.
+	// Written by "mosquitto_passwd -c -b": user meter, password watt.
 	passwords := t.TempDir() + "/passwords"
-	need(t, "mosquito_passwd", "mosquito")
-	run(t, "mosquito_passwd", "-c", "-b", passwords, "meter", "watt")
+	need(t, "mosquitto_passwd", "mosquitto")
+	run(t, "mosquitto_passwd", "-c", "-b", passwords, "meter", "watt")
 	b := newBroker(t, "allow_anonymous false\npassword_file "+passwords+"\n")
 	wrong := openMQTT(t, b, "tasmota", "kitchen", func(c *meter.Config) { c.Username, c.Password, c.Timeout = "meter", "volt", 500*time.Millisecond })
 	if _, err := wrong.Read(t.Context()); !errors.Is(err, meter.ErrNoMessage) {

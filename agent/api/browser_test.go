@@ -199,8 +199,18 @@ func (tb *tab) picture(name string) {
 
 const sentenceIs = `document.querySelector("h1").textContent.startsWith(%q)`
 
+// TestPageInABrowser looks at the page as people do. One browser serves all of
+// it; every server has a port, and with it an origin, of its own.
 func TestPageInABrowser(t *testing.T) {
 	ctx := browser(t)
+	t.Run("looks", func(t *testing.T) { testLooks(t, ctx) })
+	t.Run("keeps open details", func(t *testing.T) { testKeepsOpenDetails(t, ctx) })
+	t.Run("offline and back", func(t *testing.T) { testOfflineAndBack(t, ctx) })
+	t.Run("seven tabs share one stream", func(t *testing.T) { testSevenTabs(t, ctx) })
+	t.Run("polls without a stream", func(t *testing.T) { testPolls(t, ctx) })
+}
+
+func testLooks(t *testing.T, ctx context.Context) {
 	for _, c := range []struct {
 		name string
 		look look
@@ -232,7 +242,9 @@ func TestPageInABrowser(t *testing.T) {
 			tb.picture(c.name)
 			tb.do(chromedp.Evaluate[chromedp.Void](`document.querySelectorAll("details").forEach((d) => d.open = true)`))
 			tb.fits()
-			tb.picture(c.name + "-open")
+			if c.name == "light" || c.name == "phone-dark" {
+				tb.picture(c.name + "-open")
+			}
 			if eval[bool](tb, `document.body.classList.contains("offline")`) {
 				t.Error("the page says that it is offline")
 			}
@@ -255,10 +267,10 @@ func streams(t *testing.T, s *running) int {
 	return 0
 }
 
-func TestPageKeepsOpenDetails(t *testing.T) {
+func testKeepsOpenDetails(t *testing.T, ctx context.Context) {
 	h := newHome(sunny())
 	s := serve(t, api.Config{Provider: h, StreamGap: 10 * time.Millisecond})
-	tb := open(t, browser(t), s.url, desk)
+	tb := open(t, ctx, s.url, desk)
 	eventually(t, "the page's stream", func() bool { return streams(t, s) == 1 })
 	tb.do(chromedp.Click(chromedp.CSS("section.intervals summary")))
 	h.set(evening())
@@ -272,10 +284,10 @@ func TestPageKeepsOpenDetails(t *testing.T) {
 	tb.quiet()
 }
 
-func TestPageOfflineAndBack(t *testing.T) {
+func testOfflineAndBack(t *testing.T, ctx context.Context) {
 	h := newHome(sunny())
 	s := serve(t, api.Config{Provider: h})
-	tb := open(t, browser(t), s.url, desk)
+	tb := open(t, ctx, s.url, desk)
 	eventually(t, "the page's stream", func() bool { return streams(t, s) == 1 })
 	s.stop()
 	tb.until(`document.body.classList.contains("offline")`)
@@ -294,10 +306,9 @@ func TestPageOfflineAndBack(t *testing.T) {
 
 // A browser opens six connections to a host: with a stream each, the seventh
 // tab would never load.
-func TestSevenTabsShareOneStream(t *testing.T) {
+func testSevenTabs(t *testing.T, ctx context.Context) {
 	h := newHome(sunny())
 	s := serve(t, api.Config{Provider: h, StreamGap: 10 * time.Millisecond})
-	ctx := browser(t)
 	tabs := make([]*tab, 0, 7)
 	for range cap(tabs) {
 		tabs = append(tabs, open(t, ctx, s.url, desk))
@@ -320,7 +331,7 @@ func TestSevenTabsShareOneStream(t *testing.T) {
 }
 
 // With every stream taken the page still follows, by asking.
-func TestPagePollsWithoutAStream(t *testing.T) {
+func testPolls(t *testing.T, ctx context.Context) {
 	h := newHome(sunny())
 	s := serve(t, api.Config{Provider: h, MaxStreams: 1, StreamGap: 10 * time.Millisecond})
 	conn, err := net.Dial("tcp", s.Addr())
@@ -334,7 +345,7 @@ func TestPagePollsWithoutAStream(t *testing.T) {
 	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("taking the only stream: %v, %v", resp, err)
 	}
-	tb := open(t, browser(t), s.url, desk)
+	tb := open(t, ctx, s.url, desk)
 	h.set(evening())
 	tb.until(`document.querySelector("time").textContent === "21:52:05" && !document.body.classList.contains("offline")`)
 	conn.Close()

@@ -31,6 +31,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	command := newCommand()
 	command.SetArgs(args)
 	command.SetOut(stdout)
@@ -39,17 +40,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	var problems config.Problems
-	var usage usageError
-	switch {
-	case errors.As(err, &problems):
-		fmt.Fprintln(stderr, problems) // file:line first, for editors
-		return exitUsage
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "firmware-sim: %v\n", err)
-		return exitUsage
-	default:
-		fmt.Fprintf(stderr, "firmware-sim: %v\n", err)
-		return exitFailed
+	status := exitFailed
+	text := fmt.Sprintf("firmware-sim: %v", err)
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		status = exitUsage
+		text = problems.Error() // file:line first, for editors
+	} else if _, ok := errors.AsType[usageError](err); ok {
+		status = exitUsage
 	}
+	_, _ = fmt.Fprintln(stderr, text) // nobody is left to tell
+	return status
 }

@@ -160,6 +160,7 @@ func TestReadersAgree(t *testing.T) {
 }
 
 func compareWithReader(t *testing.T, address, home string, d control.Device) {
+	t.Helper()
 	c := meter.Config{Definition: d.Definition, Address: d.Address}
 	if d.Unit != nil {
 		c.Unit = *d.Unit

@@ -40,6 +40,7 @@ func (c *clockwork) Reading(_ context.Context, index int64) (device.Reading, err
 }
 
 func testLog(t *testing.T) *slog.Logger {
+	t.Helper()
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
@@ -91,10 +92,10 @@ func startClient(t *testing.T, address string, c *clockwork) (stop func()) {
 	return stop
 }
 
-// startServer runs the embedded broker on an address.
-func startServer(t *testing.T, address string) (actual string, stop func()) {
+// startServer runs the embedded broker until the test ends.
+func startServer(t *testing.T) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,19 +106,13 @@ func startServer(t *testing.T, address string) (actual string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("broker: %v", err)
 		}
-	}
-	t.Cleanup(stop)
-	return listener.Addr().String(), stop
+	})
+	return listener.Addr().String()
 }
 
 // subscriber is mosquitto_sub: lines "topic payload", with r for retained.
@@ -178,7 +173,7 @@ next:
 }
 
 func TestEmbeddedBroker(t *testing.T) {
-	address, _ := startServer(t, "127.0.0.1:0")
+	address := startServer(t)
 	c := &clockwork{}
 	c.latest.Store(7)
 	stop := startClient(t, address, c)
@@ -217,7 +212,7 @@ func TestBrokerComesBack(t *testing.T) {
 // TestLastWill: a device that goes without a word is said to be offline by the
 // broker. The connection is cut between the two.
 func TestLastWill(t *testing.T) {
-	address, _ := startServer(t, "127.0.0.1:0")
+	address := startServer(t)
 	proxy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

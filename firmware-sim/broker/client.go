@@ -58,7 +58,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for {
 		connected, err := c.connection(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the connection ended because we were told to end
 		}
 		if connected || reachable {
 			log.WarnContext(ctx, "mqtt connection lost, trying again", "err", err, "every", retryAfter)

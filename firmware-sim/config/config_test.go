@@ -88,8 +88,7 @@ func TestErrors(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			_, err := ReadFile(file, testKinds)
-			var problems Problems
-			if !errors.As(err, &problems) {
+			if _, ok := errors.AsType[Problems](err); !ok {
 				t.Fatalf("got %v, want Problems", err)
 			}
 			golden := strings.TrimSuffix(file, ".yaml") + ".txt"

@@ -82,8 +82,7 @@ func (d *decoder) document(data []byte, into any) {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		problem := Problem{File: d.file, Message: "not YAML: " + err.Error()}
-		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 			problem.Message = "not YAML: " + syntax.Message
 			if syntax.Token != nil && syntax.Token.Position != nil {
 				problem.Line = syntax.Token.Position.Line
@@ -178,8 +177,8 @@ func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
 
 func keys(t reflect.Type) []string {
 	var names []string
-	for i := range t.NumField() {
-		names = append(names, t.Field(i).Tag.Get("yaml"))
+	for field := range t.Fields() {
+		names = append(names, field.Tag.Get("yaml"))
 	}
 	slices.Sort(names)
 	return names

@@ -72,7 +72,9 @@ func (a *API) Serve(ctx context.Context, listener net.Listener) error {
 	if err := server.Shutdown(last); err != nil {
 		_ = server.Close()
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving the control API: %w", err)
+	}
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (d *signedMeter) signedBytes(l link) []byte {
 	b = append(cborHead(b, cborBytes, 16), d.meter[:]...)
 	b = cborHead(b, cborUint, l.seq)
 	b = cborHead(b, cborUint, 0)                                // epoch: this counter was never replaced
-	b = cborHead(b, cborUint, uint64(l.reading.At.UnixMilli())) //nolint:gosec // G115: after 1970
+	b = cborHead(b, cborUint, uint64(l.reading.At.UnixMilli())) // after 1970
 	b = cborHead(b, cborUint, l.reading.ImportWh())
 	b = cborHead(b, cborUint, l.reading.ExportWh())
 	b = cborHead(b, cborUint, 0) // quality: good

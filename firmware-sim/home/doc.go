@@ -22,7 +22,9 @@
 //	    less the losses of both ways, plus what it held at the beginning.
 //	H5  No sun, no solar production.
 //	H6  The state at an instant is a function of the configuration, the seed and
-//	    that instant alone: a History made anew gives the same integers.
+//	    that instant alone: a History made anew gives the same integers. (On the
+//	    same kind of processor: some fuse a multiplication with an addition, and
+//	    a model's watts may then round to another milliwatt.)
 //
 // # How floats stay out of the books
 //

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// A refresh is the period at which a meter renews its counters. History knows a
-// house's state at each of them, from the beginning of time to as late as it was
-// asked for. It keeps the state at every marksEvery-th refresh and computes the
+// History knows a house's state at each refresh, the period at which its meters
+// renew their counters, from the beginning of time to as late as it was asked
+// for. It keeps the state at every marksEvery-th refresh and computes the
 // others anew from there: a year of three-minute refreshes is 350 kB a home, and
 // any instant of it costs some tens of microseconds.
 //

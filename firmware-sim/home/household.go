@@ -100,7 +100,7 @@ func NewHousehold(yearlyKWh float64, longitude float64, homeSeed uint64) *Househ
 		seed:    homeSeed,
 		mean:    yearlyKWh * 1000 / (365.25 * 24),
 		shift:   2*unit(random(homeSeed, streamHousehold, 0)) - 1,
-		cooling: int64(random(homeSeed, streamHousehold, 1) % coolingPeriodMS), //nolint:gosec // G115: below the period
+		cooling: int64(random(homeSeed, streamHousehold, 1) % coolingPeriodMS),
 		local:   int64(math.Round(longitude/15)) * hourMS,
 	}
 	var daily float64

@@ -31,8 +31,8 @@ func random(seed, stream uint64, place int64) uint64 {
 // unit maps a random number into [0, 1).
 func unit(r uint64) float64 { return float64(r>>11) / (1 << 53) }
 
-// HomeSeed gives each home randomness of its own out of the street's seed.
-func HomeSeed(street uint64, id string) uint64 {
+// Seed gives each home randomness of its own out of the street's seed.
+func Seed(street uint64, id string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(id)) // a hash never fails
 	return mix(street ^ h.Sum64())
@@ -41,7 +41,7 @@ func HomeSeed(street uint64, id string) uint64 {
 // CounterStart is what a home's counter shows at the beginning of time: a
 // meter that has been in use for a while, between low and high.
 func CounterStart(homeSeed uint64, counter string, low, high MilliWattHours) MilliWattHours {
-	r := random(HomeSeed(homeSeed, counter), streamCounter, 0)
+	r := random(Seed(homeSeed, counter), streamCounter, 0)
 	return low + MilliWattHours(r%uint64(high-low)) //nolint:gosec // G115: high > low, both small
 }
 

@@ -84,7 +84,7 @@ func NewRoof(p Panels, sky Sky, homeSeed uint64) *Roof {
 		panels:   p,
 		sky:      sky,
 		homeSeed: homeSeed,
-		delay:    int64(random(homeSeed, streamHomeClouds, -1) % maxDrift), //nolint:gosec // G115: below maxDrift
+		delay:    int64(random(homeSeed, streamHomeClouds, -1) % maxDrift),
 		normal:   sunVector{x: sinTilt * sinAz, y: sinTilt * cosAz, z: cosTilt},
 		skyView:  (1 + cosTilt) / 2,
 		day:      newSunDay(0),

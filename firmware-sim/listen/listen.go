@@ -22,7 +22,7 @@ import (
 type InUseError struct {
 	Key     string // of the configuration
 	Address string
-	Holder  string // "mosquitto (process 4711)", or "" if it cannot be known
+	Holder  string // "mbusd (process 4711)", or "" if it cannot be known
 }
 
 // Error says which address, by whom, and how to change it.

@@ -35,8 +35,7 @@ func TestOtherErrorsNameTheKey(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "control.listen: ") {
 		t.Errorf("got %v", err)
 	}
-	var inUse *InUseError
-	if errors.As(err, &inUse) {
+	if _, ok := errors.AsType[*InUseError](err); ok {
 		t.Errorf("got %v, want another error", err)
 	}
 }

@@ -65,7 +65,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		conn, err := listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the listener was closed because we were told to end
+				return nil // the listener was closed because we were told to end
 			}
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accepting modbus connections: %w", err)
@@ -192,7 +192,7 @@ func (s *Server) read(ctx context.Context, unit byte, pdu []byte) ([]byte, error
 		return nil, fmt.Errorf("unit %d gave %d registers, want %d", unit, len(registers), r.count)
 	}
 	answer := make([]byte, 0, 2+2*len(registers))
-	answer = append(answer, byte(r.table), byte(2*len(registers)))
+	answer = append(answer, byte(r.table), byte(2*r.count)) //nolint:gosec // G115: at most 250
 	for _, register := range registers {
 		answer = binary.BigEndian.AppendUint16(answer, register)
 	}

@@ -53,7 +53,7 @@ func newMeter(h *House, c config.Device, homeSeed uint64) (*Meter, error) {
 		exportStart: home.CounterStart(homeSeed, c.Role+" export", lowestStart, highestStart),
 	}
 	spec := device.Spec{
-		Serial: uint32(home.HomeSeed(homeSeed, c.Role)%90_000_000) + 10_000_000, //nolint:gosec // G115: eight digits
+		Serial: uint32(home.Seed(homeSeed, c.Role)%90_000_000) + 10_000_000, // eight digits
 		Unit:   c.Unit, Topic: c.Topic, Readings: m,
 	}
 	var err error

@@ -74,7 +74,7 @@ func New(cfg *config.Config, now func() time.Time) (*Street, error) {
 // build makes a house. Its time begins one refresh before the epoch's, so that
 // its meters have a power to show from the first moment on.
 func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
-	seed := home.HomeSeed(cfg.Seed, c.ID)
+	seed := home.Seed(cfg.Seed, c.ID)
 	h := &home.Home{}
 	if c.Load.CSV != "" {
 		profile, err := readProfile(c.Load.CSV, 1000)

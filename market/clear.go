@@ -262,14 +262,14 @@ func (c *Clearer) fill(x crossing) {
 			u := c.units[at]
 			// A bid (1) is accepted above the crossing, an offer (0) below it.
 			// Without branches, because prices are random: distance is negative
-			// exactly if the unit is accepted, and bid flips signs.
-			bid := u.key & keyBid >> 1
-			distance := (u.key - x.key ^ -bid) + bid
+			// exactly if the unit is accepted, and (x ^ -1) + 1 is -x.
+			bid := (u.key & keyBid) >> 1
+			distance := ((u.key - x.key) ^ -bid) + bid
 			wh := u.wh & WattHours(distance>>63)
 			accepted += wh
 			net += (wh ^ WattHours(-bid)) + WattHours(bid)
-			price := int64(priceOf(u.key))
-			value = value.Add(Mul128((price^(bid-1))-(bid-1), int64(wh)))
+			price := (int64(priceOf(u.key)) ^ (bid - 1)) - (bid - 1) // an offer's is a cost
+			value = value.Add(Mul128(price, int64(wh)))
 			if distance == 0 {
 				tied += u.wh
 			}

@@ -99,8 +99,7 @@ func midnight(y int, m time.Month, d int, loc *time.Location) time.Time {
 	}
 	_, offset := t.Zone()
 	_, earlier := start.Add(-1).Zone()
-	first := t.Add(time.Duration(offset-earlier) * time.Second)
-	if earlier > offset && first.Before(start) {
+	if first := t.Add(time.Duration(offset-earlier) * time.Second); first.Before(start) {
 		// Two, and Date has answered with the second.
 		return first
 	}

@@ -202,6 +202,28 @@ func compareWithReader(t *testing.T, address, home string, d control.Device) {
 	}
 }
 
+// TestNamedBroker publishes to a broker that runs already: here the one of
+// another street.
+func TestNamedBroker(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	text := strings.Replace(exampleConfig, "start: 2026-06-21T08:00:00Z", "start: "+time.Now().UTC().Format(time.RFC3339), 1)
+	if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	running := startServing(t, other)
+	r := startServing(t, streetFile(t, "{broker: mqtt://"+running.MQTT+"}"))
+	if r.MQTT != running.MQTT {
+		t.Errorf("ready with broker %s, want %s", r.MQTT, running.MQTT)
+	}
+	var homes []control.Home
+	get(t, r.Control, "/homes", &homes)
+	signed := homes[1].Devices[1]
+	if want := "mqtt://" + running.MQTT + "/home-2-sun"; signed.Address != want {
+		t.Errorf("address %s, want %s", signed.Address, want)
+	}
+	compareWithReader(t, r.Control, homes[1].ID, signed)
+}
+
 // program is a firmware-sim process of its own.
 func program(t *testing.T, file string) (*exec.Cmd, ready) {
 	t.Helper()

@@ -303,7 +303,7 @@ func testFlood(t *testing.T, listen []string) {
 	}
 	a.join(t, "orders")
 
-	const flood, real = 20000, 150
+	const flood, real = 5000, 150
 	done := make(chan error, 1)
 	go func() {
 		for i := range flood {

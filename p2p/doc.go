@@ -45,6 +45,14 @@
 // A relaying peer is answerable for what it forwards. So a caller should Ignore, not
 // Accept, what a single member sends beyond its due (P2 bounds peers, not authors).
 //
+// # Peers that come back
+//
+// A peer that lost its power, or was killed, and returns may meet a side that still holds
+// its old connection: over QUIC nothing tells of a death. Such a peer is heard and hears
+// again within seconds: its dial supersedes a connection older than five seconds, younger
+// ones are probed, and once a second the router's idea of who has joined what is compared
+// with what the peers said. What was published meanwhile is not repeated here.
+//
 // # Messages
 //
 // Gossip is unsigned at this layer (StrictNoSign, no author, no sequence number): the

@@ -19,8 +19,13 @@ type gate struct {
 	capacity int
 	count    *counters
 	log      *slog.Logger
-	network  atomic.Value // networkBox, set before the first connection
+	network  atomic.Value       // networkBox, set before the first connection
+	drop     func(network.Conn) // closes a connection, without waiting for it
 }
+
+// supersedeAfter is how old a connection must be for a second one of the same peer to
+// mean that the peer has lost it. Younger ones are two dials that crossed.
+const supersedeAfter = 5 * time.Second
 
 // networkBox gives atomic.Value one concrete type to hold.
 type networkBox struct{ network.Network }
@@ -54,12 +59,32 @@ func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, _ network.Con
 		return false
 	}
 	box, ok := g.network.Load().(networkBox)
-	if !ok || dir != network.DirInbound || box.Connectedness(id) == network.Connected {
+	if !ok || dir != network.DirInbound {
 		return true
+	}
+	if conns := box.ConnsToPeer(id); len(conns) > 0 {
+		return !g.supersede(conns)
 	}
 	if len(box.Peers()) >= g.capacity {
 		g.count.full.Add(1)
 		return false
+	}
+	return true
+}
+
+// supersede deals with a peer that dials although we believe it connected: it has been
+// killed, say, and restarted, and over QUIC nobody told us. The dead connection must go
+// before the new one may come, or else the router takes the end of the old streams for
+// the end of the new ones. So the new one is refused too, and the peer dials again.
+func (g *gate) supersede(conns []network.Conn) bool {
+	for _, c := range conns {
+		if time.Since(c.Stat().Opened) < supersedeAfter {
+			return false
+		}
+	}
+	g.count.superseded.Add(1)
+	for _, c := range conns {
+		g.drop(c)
 	}
 	return true
 }
@@ -95,22 +120,6 @@ func (h *Host) expel(id peer.ID) {
 	}
 	h.count.expelled.Add(1)
 	h.log.Info("peer is not a member, disconnected", "peer", id.String())
-}
-
-// patrol rechecks now and then, in case nobody calls Recheck, and forgets peers that are
-// long gone.
-func (h *Host) patrol(ctx context.Context) {
-	tick := time.NewTicker(recheckEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			h.Recheck()
-			h.table.sweep(now)
-		}
-	}
 }
 
 // notifiee keeps the table of peers and the dialer informed of connections.

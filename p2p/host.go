@@ -25,9 +25,6 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// recheckEvery is how often the gate asks again about everybody who is connected.
-const recheckEvery = 30 * time.Second
-
 // PeerID is a peer's identity in text form (base58). It is derived from the peer's
 // network key, see IDOf.
 type PeerID string
@@ -111,6 +108,13 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.topics.byName = make(map[string]*Topic)
 	h.gate = &gate{member: cfg.Member, capacity: limits.Peers, count: &h.count, log: log}
+	h.gate.drop = func(c network.Conn) {
+		h.spawn(func(context.Context) {
+			if err := c.Close(); err != nil {
+				log.Debug("closing superseded connection", "peer", c.RemotePeer().String(), "err", err)
+			}
+		})
+	}
 	h.lifetime, h.end = context.WithCancel(context.Background())
 	if err := h.start(cfg, addrs); err != nil {
 		return nil, errors.Join(err, h.Close())

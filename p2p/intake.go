@@ -137,7 +137,10 @@ func (g *gossipHost) SetStreamHandler(id protocol.ID, handle network.StreamHandl
 			return
 		}
 		ctx, cancel := context.WithCancel(g.in.h.lifetime)
-		handle(&inStream{Stream: s, in: g.in, st: st, ctx: ctx, cancel: cancel})
+		in := &inStream{Stream: s, in: g.in, st: st, ctx: ctx, cancel: cancel}
+		st.begin(in)
+		handle(in)
+		in.finish()
 	})
 }
 
@@ -219,13 +222,20 @@ func (s *inStream) admitFrames(cost int) error {
 	return nil
 }
 
+func (s *inStream) finish() {
+	s.end.Do(func() {
+		s.cancel()
+		s.st.finish(s)
+	})
+}
+
 func (s *inStream) Reset() error {
-	s.end.Do(s.cancel)
+	s.finish()
 	return s.Stream.Reset()
 }
 
 func (s *inStream) Close() error {
-	s.end.Do(s.cancel)
+	s.finish()
 	return s.Stream.Close()
 }
 

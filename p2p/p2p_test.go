@@ -6,16 +6,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/commonwatt/commonwatt/p2p"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for a condition. It is long because the machine may be busy.
 const patience = 60 * time.Second
@@ -140,6 +137,17 @@ func (b *inbox) has(payload string) bool {
 	defer b.mu.Unlock()
 	_, ok := b.got[payload]
 	return ok
+}
+
+func (b *inbox) hasPrefix(prefix string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for payload := range b.got {
+		if strings.HasPrefix(payload, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *inbox) count() int {

@@ -11,6 +11,10 @@ type Stats struct {
 	Gated, Full uint64
 	// Expelled counts peers disconnected because they are no longer members.
 	Expelled uint64
+	// Superseded counts connections closed because their peer, having lost them, dialled
+	// again. Restarted counts peers disconnected because they were only half connected,
+	// to be dialled again.
+	Superseded, Restarted uint64
 	// Dials and DialFailures count attempts to reach bootstrap and mDNS peers.
 	Dials, DialFailures uint64
 
@@ -66,7 +70,7 @@ type Limited struct {
 
 // counters is the live form of Stats.
 type counters struct {
-	gated, full, expelled, dials, dialFailures                                               atomic.Uint64
+	gated, full, expelled, superseded, restarted, dials, dialFailures                        atomic.Uint64
 	received, accepted, rejected, ignored, duplicates, malformed                             atomic.Uint64
 	notMember, noTopic, oversized                                                            atomic.Uint64
 	limitedRate, limitedTotal, limitedQueue, limitedGraylist, limitedStreams, limitedRequest atomic.Uint64
@@ -77,6 +81,7 @@ type counters struct {
 func (c *counters) stats() Stats {
 	return Stats{
 		Gated: c.gated.Load(), Full: c.full.Load(), Expelled: c.expelled.Load(),
+		Superseded: c.superseded.Load(), Restarted: c.restarted.Load(),
 		Dials: c.dials.Load(), DialFailures: c.dialFailures.Load(),
 		Received: c.received.Load(), Accepted: c.accepted.Load(), Rejected: c.rejected.Load(),
 		Ignored: c.ignored.Load(), Duplicates: c.duplicates.Load(), Malformed: c.malformed.Load(),

@@ -35,11 +35,14 @@ type peerState struct {
 	inflight atomic.Int64  // messages between inspection and verdict, an estimate that heals
 	wake     chan struct{} // capacity 1: inflight fell
 	serving  atomic.Int64  // requests being handled
+	probing  atomic.Bool   // its connections are being probed
 
 	mu         sync.Mutex
 	penalty    float64 // points at the time penalised
 	penalised  time.Time
-	topics     map[string]struct{} // announced by the peer, at most maxTopics
+	stream     *inStream           // the gossip stream that the peer sends on, if any
+	topics     map[string]struct{} // announced on it, at most maxTopics
+	deaf       int                 // audits in a row that found the peer missing from a topic
 	connected  bool
 	lastActive time.Time
 }
@@ -64,6 +67,39 @@ func (s *peerState) points() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.faded(time.Now())
+}
+
+// begin notes the stream that the peer announces its topics on from now on.
+func (s *peerState) begin(in *inStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stream, s.deaf = in, 0
+	clear(s.topics)
+}
+
+// finish notes the end of a stream, which may have been replaced meanwhile.
+func (s *peerState) finish(in *inStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream == in {
+		s.stream, s.deaf = nil, 0
+		clear(s.topics)
+	}
+}
+
+// deafness takes the result of an audit, which says for each topic whether all is well,
+// and returns how many in a row have found something wrong.
+func (s *peerState) deafness(well func(topic string) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf++
+	for topic := range s.topics {
+		if !well(topic) {
+			return s.deaf
+		}
+	}
+	s.deaf = 0
+	return 0
 }
 
 // announce records a topic and reports whether the peer may announce it.
@@ -148,9 +184,6 @@ func (t *table) setConnected(id peer.ID, on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connected, s.lastActive = on, time.Now()
-	if !on {
-		clear(s.topics)
-	}
 }
 
 // sweep forgets peers that have been gone for long, and the longest-gone ones above

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -53,6 +55,12 @@ func (s *topicSet) get(name string) *Topic {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.byName[name]
+}
+
+func (s *topicSet) names() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.byName))
 }
 
 func (s *topicSet) add(name string, t *Topic) bool {

@@ -1,0 +1,108 @@
+package p2p
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+const (
+	// recheckEvery is how often the gate asks again about everybody who is connected.
+	recheckEvery = 30 * time.Second
+	// auditEvery is how often connections and topics are compared with what they should
+	// be; deafAfter is how many audits in a row must find the same fault.
+	auditEvery = time.Second
+	deafAfter  = 3
+	// probeTimeout is how long a connection has to show a sign of life.
+	probeTimeout = 3 * time.Second
+)
+
+// patrol rechecks now and then, in case nobody calls Recheck, forgets peers that are
+// long gone, and audits.
+func (h *Host) patrol(ctx context.Context) {
+	recheck, audit := time.NewTicker(recheckEvery), time.NewTicker(auditEvery)
+	defer recheck.Stop()
+	defer audit.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-recheck.C:
+			h.Recheck()
+			h.table.sweep(now)
+		case <-audit.C:
+			h.audit()
+		}
+	}
+}
+
+// audit finds the two ways in which a peer that died unnoticed and came back can stay
+// half connected, and starts over with it: the routers of both sides begin anew with a
+// new connection.
+//
+//   - It has announced a topic on a living stream and yet gets nothing of it. The router
+//     loses a peer when the end of an old stream reaches it after the beginning of the
+//     new one, or when opening its own stream failed once, and it never tries again.
+//   - It has several connections, and one of them is dead. The router may go on writing
+//     to that one until it times out.
+func (h *Host) audit() {
+	gets := make(map[peer.ID]map[string]bool)
+	for _, name := range h.topics.names() {
+		for _, id := range h.gossip.ListPeers(name) {
+			if gets[id] == nil {
+				gets[id] = make(map[string]bool)
+			}
+			gets[id][name] = true
+		}
+	}
+	for _, id := range h.host.Network().Peers() {
+		st := h.table.lookup(id)
+		if st == nil {
+			continue
+		}
+		if st.deafness(func(topic string) bool { return gets[id][topic] || h.topics.get(topic) == nil }) >= deafAfter {
+			h.restart(id, "peer does not get a topic that it has joined")
+		} else if conns := h.host.Network().ConnsToPeer(id); len(conns) > 1 && st.probing.CompareAndSwap(false, true) {
+			h.spawn(func(ctx context.Context) {
+				defer st.probing.Store(false)
+				for _, c := range conns {
+					if !alive(ctx, c) && ctx.Err() == nil {
+						h.restart(id, "peer has a dead connection besides another one")
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// restart ends all connections of a peer. Whichever side knows the other's address dials
+// again.
+func (h *Host) restart(id peer.ID, why string) {
+	h.count.restarted.Add(1)
+	h.log.Info("starting over with peer", "peer", id.String(), "reason", why)
+	if err := h.host.Network().ClosePeer(id); err != nil {
+		h.log.Debug("closing connections", "peer", id.String(), "err", err)
+	}
+}
+
+// alive opens a stream on a connection and reports whether the other side says anything.
+// Every libp2p node answers the first line of a protocol negotiation with its own.
+func alive(ctx context.Context, c network.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	s, err := c.NewStream(ctx)
+	if err != nil {
+		return false
+	}
+	defer bind(ctx, s)()
+	defer func() { _ = s.Reset() }() // it has served its purpose
+	if _, err := io.WriteString(s, "\x13/multistream/1.0.0\n"); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(s, make([]byte, 1))
+	return err == nil
+}

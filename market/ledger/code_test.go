@@ -205,7 +205,7 @@ func TestReadingVector(t *testing.T) {
 
 func checkVector(t *testing.T, i int, fields map[string][]byte) {
 	t.Helper()
-	counters := [][2]*uint64{{ptr(12302420), ptr(4728460)}, {ptr(12302421), nil}, {ptr(0), ptr(1 << 40)}}[i]
+	counters := [][2]*uint64{{new(uint64(12302420)), new(uint64(4728460))}, {new(uint64(12302421)), nil}, {new(uint64(0)), new(uint64(1 << 40))}}[i]
 	key := ledger.Key(fields["public-key"])
 	r := ledger.Reading{
 		Meter: ledger.MeterIDOf(key), Seq: uint64(i) + 1, Epoch: []uint32{0, 0, 1}[i],
@@ -221,8 +221,6 @@ func checkVector(t *testing.T, i int, fields map[string][]byte) {
 	}
 	fields["prev"] = fields["hash"]
 }
-
-func ptr(n uint64) *uint64 { return &n }
 
 // TestShare holds the shares of a span: whole, even to 1 Wh, their sum exact (ADR 1).
 func TestShare(t *testing.T) {

@@ -305,3 +305,25 @@ func DecodeMarketResult(b []byte) (*MarketResult, error) {
 	}
 	return r, nil
 }
+
+// HistoryLength reads from encoded records how many Settlements there are of a
+// household so far, and of the zero id how many MarketResults. record returns nil for
+// a record that is not there.
+func HistoryLength(h market.HouseholdID, record func(key string) ([]byte, error)) (uint64, error) {
+	key := householdKey(h)
+	if h == (market.HouseholdID{}) {
+		key = string(prefixClock)
+	}
+	raw, err := record(key)
+	if err != nil || raw == nil {
+		return 0, err
+	}
+	if key == string(prefixClock) {
+		var c clockRecord
+		err = decode(raw, &c)
+		return c.Settled, err
+	}
+	var r Household
+	err = decode(raw, &r)
+	return r.Settled, err
+}

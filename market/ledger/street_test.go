@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -143,8 +144,8 @@ func (s *street) count(args []string) error {
 	}
 	imported, err1 := strconv.ParseUint(strings.TrimPrefix(args[2], "import="), 10, 64)
 	exported, err2 := strconv.ParseUint(strings.TrimPrefix(args[3], "export="), 10, 64)
-	if err1 != nil || err2 != nil {
-		return fmt.Errorf("%v, %v", err1, err2)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
 	}
 	s.counted[args[0]][k] = [2]uint64{imported, exported}
 	return nil

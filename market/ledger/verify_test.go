@@ -109,7 +109,9 @@ func FuzzDecodeTx(f *testing.F) {
 	h := ledgertest.NewHome("A")
 	for _, raw := range [][]byte{
 		c.Join(h, 3), c.Install(h, 2), c.Prefer(h, 1, -5, 1<<40), c.Report(h, c.First, 3),
-		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5), {}, {0xf6},
+		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5),
+		{},
+		{0xf6},
 	} {
 		f.Add(raw)
 	}

@@ -100,6 +100,9 @@ func (c *historyCheck) finish() {
 	if len(c.lines) == 0 {
 		return
 	}
+	if c.owners[c.now] != nil {
+		c.bad(c.lines[0].record, "its household's lines are not together")
+	}
 	slices.SortStableFunc(c.lines, func(a, b chained) int { return cmp.Compare(a.number, b.number) })
 	o := &owner{lines: len(c.lines)}
 	for _, l := range c.lines {

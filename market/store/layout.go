@@ -117,16 +117,23 @@ func keyText(bucket, key []byte) string {
 			return fmt.Sprintf("block %d", binary.BigEndian.Uint64(key))
 		}
 	case string(bucketHistory):
+		if len(key) == 16 {
+			return "history of " + ownerText(market.HouseholdID(key))
+		}
 		if len(key) == 28 {
-			who := "market"
-			if h := market.HouseholdID(key[:16]); h != (market.HouseholdID{}) {
-				who = "household " + h.String()
-			}
-			return fmt.Sprintf("history of %s, interval %d, version %d", who,
+			return fmt.Sprintf("history of %s, interval %d, version %d", ownerText(market.HouseholdID(key[:16])),
 				binary.BigEndian.Uint64(key[16:24]), binary.BigEndian.Uint32(key[24:28]))
 		}
 	case string(bucketMeta):
 		return "meta " + string(key)
 	}
 	return fmt.Sprintf("%s record %x", bucket, key)
+}
+
+// ownerText names whose history it is.
+func ownerText(h market.HouseholdID) string {
+	if h == (market.HouseholdID{}) {
+		return "market"
+	}
+	return "household " + h.String()
 }

@@ -183,6 +183,7 @@ type element struct {
 	key, value []byte
 	flags      uint32
 	page       uint64
+	lost       bool // it lies outside of its page
 }
 
 // tree walks a tree of pages. leaf gets the elements of its leaves.
@@ -192,8 +193,9 @@ func (w *walker) tree(id uint64, s span, depth int, leaf func(element)) {
 		err = fmt.Errorf("page %d: deeper than %d", id, maxDepth)
 	}
 	var elements []element
+	var ordered bool
 	if err == nil {
-		elements, err = w.elements(h, b, s)
+		elements, ordered, err = w.elements(fmt.Sprintf("page %d", id), h, b, s)
 	}
 	if err != nil {
 		w.bad(fmt.Sprintf("page %d", id), "%v", err)
@@ -201,47 +203,65 @@ func (w *walker) tree(id uint64, s span, depth int, leaf func(element)) {
 	}
 	for i, e := range elements {
 		if h.flags == flagLeaf {
-			leaf(e)
+			if !e.lost {
+				leaf(e)
+			}
 			continue
 		}
-		below := span{from: e.key, to: s.to}
-		if i+1 < len(elements) {
-			below.to = elements[i+1].key
+		below := s
+		if ordered { // else any of the keys may be the wrong one
+			below.from = e.key
+			if i+1 < len(elements) {
+				below.to = elements[i+1].key
+			}
 		}
 		w.tree(e.page, below, depth+1, leaf)
 	}
 }
 
-// elements parses the elements of a page.
-func (w *walker) elements(h header, b []byte, s span) ([]element, error) {
+// elements parses the elements of a page. What is wrong with one of them is reported,
+// and does not keep the others from being read; ordered says that nothing was.
+func (w *walker) elements(record string, h header, b []byte, s span) (elements []element, ordered bool, err error) {
 	if h.flags != flagBranch && h.flags != flagLeaf {
-		return nil, fmt.Errorf("flags %#x, want a branch or a leaf", h.flags)
+		return nil, false, fmt.Errorf("flags %#x, want a branch or a leaf", h.flags)
 	}
 	data := headerBytes + elementBytes*int(h.count)
 	if data > len(b) || h.flags == flagBranch && h.count == 0 {
-		return nil, fmt.Errorf("%d elements in %d bytes", h.count, len(b))
+		return nil, false, fmt.Errorf("%d elements in %d bytes", h.count, len(b))
 	}
-	elements := make([]element, h.count)
+	elements, ordered = make([]element, h.count), true
+	var last []byte
 	for i := range elements {
-		at := headerBytes + elementBytes*i
-		raw := b[at : at+elementBytes]
 		e := &elements[i]
-		var pos, ksize, vsize uint64
-		if h.flags == flagBranch {
-			pos, ksize = uint64(native.Uint32(raw)), uint64(native.Uint32(raw[4:]))
-			e.page = native.Uint64(raw[8:])
-		} else {
-			e.flags = native.Uint32(raw)
-			pos, ksize, vsize = uint64(native.Uint32(raw[4:])), uint64(native.Uint32(raw[8:])), uint64(native.Uint32(raw[12:]))
+		if err := e.parse(h.flags, b, headerBytes+elementBytes*i, data); err != nil {
+			w.bad(record, "element %d %v", i, err)
+			e.lost, ordered = true, false
+			continue
 		}
-		from := uint64(at) + pos
-		if from < uint64(data) || from+ksize+vsize > uint64(len(b)) {
-			return nil, fmt.Errorf("element %d lies from %d to %d, want %d to %d", i, from, from+ksize+vsize, data, len(b))
+		if !s.holds(e.key) || last != nil && bytes.Compare(last, e.key) >= 0 {
+			w.bad(record, "element %d has key %x, which is out of order", i, e.key)
+			ordered = false
 		}
-		e.key, e.value = b[from:from+ksize], b[from+ksize:from+ksize+vsize]
-		if !s.holds(e.key) || i > 0 && bytes.Compare(elements[i-1].key, e.key) >= 0 {
-			return nil, fmt.Errorf("element %d has key %x, which is out of order", i, e.key)
-		}
+		last = e.key
 	}
-	return elements, nil
+	return elements, ordered, nil
+}
+
+// parse reads the element at a place of its page; what it leads to begins at data.
+func (e *element) parse(flags uint16, b []byte, at, data int) error {
+	raw := b[at : at+elementBytes]
+	var pos, ksize, vsize uint64
+	if flags == flagBranch {
+		pos, ksize = uint64(native.Uint32(raw)), uint64(native.Uint32(raw[4:]))
+		e.page = native.Uint64(raw[8:])
+	} else {
+		e.flags = native.Uint32(raw)
+		pos, ksize, vsize = uint64(native.Uint32(raw[4:])), uint64(native.Uint32(raw[8:])), uint64(native.Uint32(raw[12:]))
+	}
+	from := uint64(at) + pos
+	if from < uint64(data) || from+ksize+vsize > uint64(len(b)) {
+		return fmt.Errorf("lies from %d to %d, want %d to %d", from, from+ksize+vsize, data, len(b))
+	}
+	e.key, e.value = b[from:from+ksize], b[from+ksize:from+ksize+vsize]
+	return nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -54,10 +55,15 @@ type keyValue struct{ key, value []byte }
 // outside of guard, because its panics are not damage.
 func (s *Store) history(h market.HouseholdID, from market.Interval, f func(key, value []byte) (more bool, err error)) error {
 	next := historyKey(h, max(from, 0), 0)
-	for {
+	for first := true; ; first = false {
 		var entries []keyValue
 		err := s.view(func(tx *bolt.Tx) error {
 			entries = nil
+			if first {
+				if err := complete(tx, h); err != nil {
+					return err
+				}
+			}
 			c := tx.Bucket(bucketHistory).Cursor()
 			for k, v := c.Seek(next); len(k) >= len(h) && market.HouseholdID(k[:len(h)]) == h && len(entries) < batch; k, v = c.Next() {
 				raw, wrong := unseal(bucketHistory, k, v)
@@ -81,4 +87,35 @@ func (s *Store) history(h market.HouseholdID, from market.Interval, f func(key, 
 		}
 		next = append(entries[batch-1].key, 0) // the key right after it
 	}
+}
+
+// complete proves that all entries of a household are there, as many as its record
+// says. A damaged key would otherwise hide entries from a search without a trace.
+func complete(tx *bolt.Tx, h market.HouseholdID) error {
+	want, err := ledger.HistoryLength(h, func(key string) ([]byte, error) {
+		if tx.Bucket(bucketState).Get([]byte(key)) == nil {
+			return nil, nil
+		}
+		return get(tx, bucketState, []byte(key))
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	n := uint64(0)
+	var last []byte
+	c := tx.Bucket(bucketHistory).Cursor()
+	for k, v := c.Seek(h[:]); len(k) >= len(h) && market.HouseholdID(k[:len(h)]) == h; k, v = c.Next() {
+		if _, wrong := unseal(bucketHistory, k, v); wrong != "" {
+			return damaged(bucketHistory, k, wrong)
+		}
+		if last != nil && bytes.Compare(last, k) >= 0 {
+			return damaged(bucketHistory, k, "is out of order")
+		}
+		last = append(last[:0], k...)
+		n++
+	}
+	if n != want {
+		return damaged(bucketHistory, h[:], fmt.Sprintf("%d entries, want %d", n, want))
+	}
+	return nil
 }

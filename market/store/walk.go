@@ -47,13 +47,15 @@ func (w *walker) inline(record string, b []byte, items func(element)) {
 		w.bad(record, "its page calls itself %d with flags %#x and %d more", h.id, h.flags, h.overflow)
 		return
 	}
-	elements, err := w.elements(h, b, span{})
+	elements, _, err := w.elements(record, h, b, span{})
 	if err != nil {
 		w.bad(record, "%v", err)
 		return
 	}
 	for _, e := range elements {
-		items(e)
+		if !e.lost {
+			items(e)
+		}
 	}
 }
 
@@ -108,7 +110,7 @@ func (w *walker) children(id uint64) []uint64 {
 	h, b, err := w.page(id)
 	var elements []element
 	if err == nil {
-		elements, err = w.elements(h, b, span{})
+		elements, _, err = w.elements(fmt.Sprintf("page %d", id), h, b, span{})
 	}
 	if err == nil && h.flags != flagBranch {
 		err = fmt.Errorf("flags %#x, want a branch as its neighbours", h.flags)

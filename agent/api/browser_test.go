@@ -222,7 +222,7 @@ func testLooks(t *testing.T, ctx context.Context) {
 		{"phone-dark", look{width: 390, height: 844, scheme: "dark"}, sunny()},
 		{"evening", desk, evening()},
 		{"phone-small", look{width: 320, height: 640, scheme: "light"}, evening()},
-		{"tablet", look{width: 820, height: 1100, scheme: "light"}, sunny()},
+		{"tablet", look{width: 820, height: 1100, scheme: "light"}, mixed()},
 		{"troubled", desk, troubled()},
 		{"phone-troubled", look{width: 390, height: 844, scheme: "dark"}, troubled()},
 		{"blank", desk, blank()},

@@ -117,6 +117,16 @@ func evening() api.Snapshot {
 	return s
 }
 
+// mixed has two sources and three sinks, whose edges do not meet.
+func mixed() api.Snapshot {
+	s := sunny()
+	s.Power = api.Power{
+		At: s.Power.At, ConnectionW: p[int64](-1500), GridW: p[int64](-600), NeighboursW: p[int64](-900),
+		SolarW: p[int64](1450), BatteryW: p[int64](-950), HouseW: p[int64](900), BatterySOCBp: p[int64](8800), HasSolar: true, HasBattery: true,
+	}
+	return s
+}
+
 // blank is an agent that has just started: nothing is known.
 func blank() api.Snapshot {
 	at := noon.Add(-20 * time.Minute)

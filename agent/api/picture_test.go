@@ -160,3 +160,28 @@ func TestStripDrawsNoUnknownPrice(t *testing.T) {
 		t.Error("energy is drawn that nobody knows")
 	}
 }
+
+// BenchmarkFragments is what one change costs while a page is open.
+func BenchmarkFragments(b *testing.B) {
+	pages, err := newPages(Config{Version: "test", Location: time.UTC})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := Snapshot{
+		Power:    Power{SolarW: v(4310), BatteryW: v(1900), NeighboursW: v(-1220), GridW: v(-400), ConnectionW: v(-1620), HouseW: v(790), HasSolar: true, HasBattery: true},
+		PriceNow: Price{Price: v(143_000), ImportPrice: v(300_000), ExportPrice: v(80_000)},
+		Account:  Account{Currency: euro},
+	}
+	for n := range int64(96) {
+		s.Intervals = append(s.Intervals, Interval{
+			Start: time.Unix(n*900, 0), State: StateSettled, Price: v(80_000 + n*2000), ImportWh: v(n), ExportWh: v(n * 7),
+			BoughtWh: v(n / 2), SoldWh: v(n * 3), Net: v(n * 1000), Saved: v(n * 100), LocalShareBp: v(n * 100),
+		})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := pages.fragments(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

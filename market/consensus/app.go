@@ -2,9 +2,11 @@ package consensus
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	abci "github.com/cometbft/cometbft/abci/types"
@@ -69,7 +71,8 @@ func (a *app) Query(_ context.Context, req *abci.RequestQuery) (*abci.ResponseQu
 // engine's mempool, and what they put there must neither stay nor ring (C1). A bell does
 // not survive the next commit, after which the mempool asks again.
 func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
-	if req.Type == abci.CheckTxType_New && a.n.bell.owns(req.Tx) {
+	height, _ := a.n.book.tip()
+	if req.Type == abci.CheckTxType_New && a.n.bell.owns(req.Tx, height+1) {
 		return &abci.ResponseCheckTx{}, nil
 	}
 	return &abci.ResponseCheckTx{Code: codeNo, Log: "not a bell"}, nil
@@ -140,14 +143,18 @@ func (a *app) judge(s *ledger.State, txs [][]byte) error {
 	now := a.n.cfg.Now()
 	seen := make(map[[32]byte]bool, len(txs))
 	for i, raw := range txs {
-		tx, err := ledger.DecodeTx(raw) // refuses a bell as well
-		if err != nil {
-			return fmt.Errorf("%w: transaction %d: %w", errProposal, i, err)
-		}
-		if seen[tx.Hash()] {
+		hash := sha256.Sum256(raw)
+		if seen[hash] {
 			return fmt.Errorf("%w: transaction %d is there twice", errProposal, i)
 		}
-		seen[tx.Hash()] = true
+		seen[hash] = true
+		tx := a.n.pool.get(hash)
+		if tx == nil {
+			var err error
+			if tx, err = ledger.DecodeTx(raw); err != nil { // a bell is refused here as well
+				return fmt.Errorf("%w: transaction %d: %w", errProposal, i, err)
+			}
+		}
 		if tx.Kind() == ledger.KindTick {
 			if i != len(txs)-1 {
 				return fmt.Errorf("%w: transaction %d of %d is a tick, want it last", errProposal, i, len(txs))
@@ -161,7 +168,7 @@ func (a *app) judge(s *ledger.State, txs [][]byte) error {
 			return fmt.Errorf("%w: transaction %d: %w", errProposal, i, err)
 		}
 		if key, ok := tx.VerifiedBy(); ok && len(a.trusted) < maxTrusted {
-			a.trusted[tx.Hash()] = key
+			a.trusted[hash] = key
 		}
 	}
 	return nil
@@ -218,16 +225,13 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	}
 	a.pending = nil
 	clear(a.trusted)
-	ticked := false
 	orders := false
 	for _, r := range p.receipts {
-		ticked = ticked || r.Kind == ledger.KindTick
 		orders = orders || r.Kind != ledger.KindTick
 		if r.Refusal != nil {
 			n.refused(r.Refusal)
 		}
 	}
-	n.pool.settle(p.receipts, ticked)
 	n.book.read(func(s *ledger.State) {
 		for _, err := range n.pool.recheck(s.CheckTx) {
 			n.refused(err)
@@ -248,7 +252,13 @@ func (n *Node) store(p *finalized) error {
 	if err := crash(p.height, false); err != nil {
 		return err
 	}
-	if err := n.book.commit(p.height, p.delta); err != nil {
+	// The pool learns what was applied before the state has it: whoever finds a transaction
+	// refused by the new state can see in the pool that it is because it was applied.
+	settle := func() {
+		ticked := slices.ContainsFunc(p.receipts, func(r ledger.Receipt) bool { return r.Kind == ledger.KindTick })
+		n.pool.settle(p.receipts, ticked)
+	}
+	if err := n.book.commit(p.height, p.delta, settle); err != nil {
 		return err
 	}
 	return crash(p.height, true)

@@ -36,6 +36,7 @@ type bell struct {
 
 	mu  sync.Mutex
 	now []byte // the last one rung
+	of  int64  // the height that it asks for
 
 	// Of the goroutine in tend.
 	rungFor   int64           // height that the last bell asks for
@@ -47,21 +48,22 @@ type bell struct {
 
 func newBell() *bell { return &bell{wake: make(chan struct{}, 1)} }
 
-// owns says whether a transaction is the bell that this node rang last. It is a secret, so
-// a peer cannot ring it.
-func (b *bell) owns(tx []byte) bool {
+// owns says whether a transaction is the bell that this node rang last, for this height. It
+// is a secret, so a peer cannot ring it. The height matters when a bell had to wait for a
+// commit: what it asked for may be in that block, and the next one would be empty.
+func (b *bell) owns(tx []byte, height int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.now) == bellBytes && bytes.Equal(b.now, tx)
+	return len(b.now) == bellBytes && b.of == height && bytes.Equal(b.now, tx)
 }
 
-func (b *bell) draw() []byte {
+func (b *bell) draw(height int64) []byte {
 	tx := make([]byte, bellBytes)
 	tx[0] = bellKind
 	_, _ = rand.Read(tx[1:]) // never fails, see crypto/rand
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now = tx
+	b.now, b.of = tx, height
 	return tx
 }
 
@@ -155,7 +157,7 @@ func (n *Node) ring(e *engine, height int64) {
 	if b.rungFor == height && e.mempool.Size() > 0 {
 		return
 	}
-	if err := e.mempool.CheckTx(b.draw(), nil, mempool.TxInfo{}); err != nil {
+	if err := e.mempool.CheckTx(b.draw(height), nil, mempool.TxInfo{}); err != nil {
 		if full := (mempool.ErrMempoolIsFull{}); !errors.As(err, &full) {
 			n.log.Warn("bell not rung", "height", height, "err", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -27,6 +28,7 @@ func benchLedger(b *testing.B, validators int) {
 	const homes = 64
 	s := newStreet(b, streetOptions{
 		validators: validators, homes: homes, interval: time.Hour, rate: 1, next: 50 * time.Minute,
+		rules: func(r *ledger.Rules) { r.MaxAhead = 10_000 },
 		tweak: func(_ int, c *Config) {
 			c.Pace.Backlog = 1 // every order asks for a block
 			c.Pool = PoolLimits{Txs: 1 << 20, Bytes: 1 << 30, Household: 1 << 20, Own: 1 << 20}
@@ -39,10 +41,12 @@ func benchLedger(b *testing.B, validators int) {
 	next := s.nodes[0].next()
 	verify := verifyCost(s.order(s.homes[0], next, 1))
 	orders := make([][][]byte, validators)
+	last := next
 	for i := range b.N {
-		h := s.homes[i%homes]
+		// Each order is for an interval of its own, so that none replaces another.
+		last = next + market.Interval(i/homes)
 		at := i % homes % validators
-		orders[at] = append(orders[at], s.order(h, next, int64(1+i%1000)))
+		orders[at] = append(orders[at], s.order(s.homes[i%homes], last, int64(1+i%1000)))
 	}
 	b.ResetTimer()
 	cpu := cpuTime(b)
@@ -62,9 +66,7 @@ func benchLedger(b *testing.B, validators int) {
 		for _, m := range s.nodes {
 			done := m.Status().Pool == 0
 			m.Read(func(st *ledger.State) {
-				for i, h := range s.homes {
-					done = done && (i >= b.N || hasOrder(st, h, next, h.seq))
-				}
+				done = done && hasOrder(st, s.homes[(b.N-1)%homes], last, 1)
 			})
 			if !done {
 				return false

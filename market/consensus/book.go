@@ -41,13 +41,14 @@ func (b *book) tip() (height int64, hash [32]byte) {
 	return b.height, b.appHash
 }
 
-// commit makes a delta durable, then part of the state. It is not called concurrently, and
-// readers do not wait for the disk.
-func (b *book) commit(height int64, d *ledger.Delta) error {
+// commit makes a delta durable, calls stored, and makes the delta part of the state. It is
+// not called concurrently, and readers do not wait for the disk.
+func (b *book) commit(height int64, d *ledger.Delta, stored func()) error {
 	hash := d.AppHash()
 	if err := b.store.Commit(height, d); err != nil {
 		return err
 	}
+	stored()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.state.Absorb(d)

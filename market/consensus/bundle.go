@@ -93,6 +93,11 @@ func decodeBundle(raw []byte) ([][]byte, error) {
 	if n := len(b.Txs); n < 1 || n > MaxBundleTxs {
 		return nil, fmt.Errorf("%w: %d transactions, want 1 to %d", errBundle, n, MaxBundleTxs)
 	}
+	for i, tx := range b.Txs {
+		if len(tx) == 0 { // which null would be as well
+			return nil, fmt.Errorf("%w: transaction %d is empty", errBundle, i)
+		}
+	}
 	again, err := bundleEnc.Marshal(b)
 	if err != nil || !bytes.Equal(again, raw) {
 		return nil, fmt.Errorf("%w: not in canonical form", errBundle)

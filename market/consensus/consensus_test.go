@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ func fourNodes(t testing.TB, homes int) *street {
 // C1, C2: what a person does is committed at once and everywhere; orders wait; an idle
 // chain makes no blocks.
 func TestFourValidators(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 2)
 	s.start(s.nodes...)
 	s.awaitUp(s.nodes...)
@@ -44,8 +46,9 @@ func TestFourValidators(t *testing.T) {
 	s.settled(s.nodes...)
 	s.sameHashes(s.nodes...)
 	for _, m := range s.nodes {
-		if st := m.Status(); st.Pool != 0 || st.Waiting != "" || !st.IsValidator || st.Height > height+2 {
-			t.Errorf("%s: %+v, want an empty pool, nothing to wait for, and height %d at most", m.name, st, height+2)
+		// The block, its proof, and one that a bell may ask for which came too late.
+		if st := m.Status(); st.Pool != 0 || st.Waiting != "" || !st.IsValidator || st.Height > height+3 {
+			t.Errorf("%s: %+v, want an empty pool, nothing to wait for, and height %d at most", m.name, st, height+3)
 		}
 	}
 }
@@ -53,6 +56,7 @@ func TestFourValidators(t *testing.T) {
 // C2, C3: gates close on time, one after the other, on every node, and an order that was
 // there before its gate is in its interval.
 func TestGates(t *testing.T) {
+	t.Parallel()
 	const wall, gates = 2 * time.Second, 5
 	s := newStreet(t, streetOptions{validators: 4, homes: 1, interval: time.Minute, rate: 30, next: 12 * time.Second})
 	s.start(s.nodes...)
@@ -89,6 +93,7 @@ func TestGates(t *testing.T) {
 
 // With 1 of 4 away the others go on, and it catches up when it is back.
 func TestOneAway(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 1)
 	s.start(s.nodes...)
 	s.awaitUp(s.nodes...)
@@ -114,6 +119,7 @@ func TestOneAway(t *testing.T) {
 // With 2 of 4 away nothing is committed and the status says why; when one is back, with an
 // empty pool, what waited is committed: the echo bell.
 func TestQuorumLostAndBack(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 1)
 	s.start(s.nodes...)
 	s.awaitUp(s.nodes...)
@@ -145,6 +151,7 @@ func TestQuorumLostAndBack(t *testing.T) {
 
 // C6: a node that dies around its commit replays what is missing, no more and no less.
 func TestCrashAroundCommit(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 1)
 	var crashAt atomic.Int64
 	var crashStored atomic.Bool
@@ -189,6 +196,7 @@ func TestCrashAroundCommit(t *testing.T) {
 
 // Everybody stops, everybody starts: the chain goes on where it was.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 1)
 	s.start(s.nodes...)
 	s.awaitUp(s.nodes...)
@@ -213,6 +221,7 @@ func TestRestart(t *testing.T) {
 
 // C3, C4: what a byzantine proposer brings is refused, and the chain goes on without it.
 func TestBadProposer(t *testing.T) {
+	t.Parallel()
 	s := fourNodes(t, 2)
 	var forged []byte
 	var mode atomic.Value
@@ -268,6 +277,7 @@ func TestBadProposer(t *testing.T) {
 
 // A replica joins late, has everything, hands on transactions, and never counts as a validator.
 func TestReplicaJoinsLate(t *testing.T) {
+	t.Parallel()
 	s := newStreet(t, streetOptions{validators: 4, replicas: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
 	validators, replica := s.nodes[:4], s.nodes[4]
 	s.start(validators...)
@@ -299,6 +309,7 @@ func TestReplicaJoinsLate(t *testing.T) {
 
 // Only members' engines may connect, whoever they are to the chain otherwise.
 func TestOutsiderRefused(t *testing.T) {
+	t.Parallel()
 	s := newStreet(t, streetOptions{validators: 4, replicas: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
 	outsider := s.nodes[4]
 	outsider.network = testKey("nobody")
@@ -334,10 +345,17 @@ func TestOutsiderRefused(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	s := newStreet(t, streetOptions{validators: 2, interval: time.Hour, rate: 1, next: time.Minute})
 	s.nodes[1].cfg.Listen = s.nodes[0].cfg.Listen
 	s.nodes[0].start()
-	await(t, 10*time.Second, "first listens", func() bool { return s.nodes[0].engine.Load() != nil && s.nodes[0].engine.Load().node.IsListening() })
+	await(t, 10*time.Second, "first listens", func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.nodes[0].cfg.Listen, "tcp://"))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
 	s.nodes[1].start()
 	err := <-s.nodes[1].done
 	if !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), s.nodes[0].cfg.Listen) {

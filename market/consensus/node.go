@@ -191,7 +191,7 @@ func (n *Node) Submit(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return n.refused(err)
 	}
-	if n.pool.waits(tx.Hash()) {
+	if n.pool.get(tx.Hash()) != nil {
 		return nil
 	}
 	added, err := n.take(tx, true)
@@ -258,6 +258,9 @@ func (n *Node) validateTx(raw []byte) Verdict {
 				return Accept
 			}
 			return Ignore
+		}
+		if n.pool.known(tx.Hash()) {
+			return Ignore // by now it has been applied
 		}
 	}
 	_ = n.refused(err)

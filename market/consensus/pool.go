@@ -13,24 +13,16 @@ import (
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
-// Codes of this package, continuing the ledger's.
-const (
-	// CodePoolFull: the transaction is good, but there is no room for it now; try later.
-	CodePoolFull ledger.Code = 80
-	// CodeCatchingUp: this node does not know yet whether it is good.
-	CodeCatchingUp ledger.Code = 81
-)
+// CodePoolFull continues the ledger's codes: the transaction is good, but there is no room
+// for it now; try later.
+const CodePoolFull ledger.Code = 80
 
 // codeName is the ledger's name of a code, and this package's of its own.
 func codeName(c ledger.Code) string {
-	switch c {
-	case CodePoolFull:
+	if c == CodePoolFull {
 		return "pool-full"
-	case CodeCatchingUp:
-		return "catching-up"
-	default:
-		return c.String()
 	}
+	return c.String()
 }
 
 const (
@@ -57,7 +49,7 @@ type pool struct {
 	urgent int                             // of all, that a block should not wait for (C2)
 	count  int                             // of others
 	size   int                             // bytes of others
-	seen   [2]map[[32]byte]struct{}        // hashes that need no second look: young, old
+	seen   [2]map[[32]byte]struct{}        // hashes of applied ones: young, old
 	stale  []*entry                        // to be looked at again, see recheck
 }
 
@@ -68,6 +60,7 @@ type entry struct {
 	own    bool
 	home   market.HouseholdID // whose room it takes
 	gone   bool
+	stale  bool // in pool.stale
 
 	publishAt time.Time // of own ones: when to send it (again)
 	pause     time.Duration
@@ -87,24 +80,31 @@ func urgent(k ledger.Kind) bool {
 	return k != ledger.KindOrder && k != ledger.KindReport
 }
 
-// known says whether the transaction waits here, or was decided lately.
+// known says whether the transaction waits here, or was applied lately.
 func (p *pool) known(hash [32]byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.byHash[hash]; ok {
 		return true
 	}
+	return p.applied(hash)
+}
+
+// applied says whether a block has applied it lately.
+func (p *pool) applied(hash [32]byte) bool {
 	_, young := p.seen[0][hash]
 	_, old := p.seen[1][hash]
 	return young || old
 }
 
-// waits says whether the transaction waits here.
-func (p *pool) waits(hash [32]byte) bool {
+// get returns a transaction that waits here, or nil. Its CheckTx is for consensus only.
+func (p *pool) get(hash [32]byte) *ledger.Tx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.byHash[hash]
-	return ok
+	if e, ok := p.byHash[hash]; ok {
+		return e.tx
+	}
+	return nil
 }
 
 // verified says whether all signatures of a waiting transaction were found right with key.
@@ -124,6 +124,9 @@ func (p *pool) add(tx *ledger.Tx, own, registered bool, now time.Time) (added bo
 		if own && !e.own { // it came back to its home by gossip first
 			p.adopt(e, now)
 		}
+		return false, nil
+	}
+	if p.applied(tx.Hash()) { // by a block that came since it was checked
 		return false, nil
 	}
 	e := &entry{tx: tx, own: own, home: newcomers}
@@ -295,7 +298,7 @@ func (p *pool) pick(salt []byte, maxTxs, maxBytes int) []*ledger.Tx {
 	return picked
 }
 
-// drop takes out a transaction that can never be good any more.
+// drop takes out a transaction that is not good any more.
 func (p *pool) drop(hash [32]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -303,7 +306,6 @@ func (p *pool) drop(hash [32]byte) {
 		p.remove(e)
 		p.compact()
 	}
-	p.remember(hash)
 }
 
 // settle takes out what a block had, and notes what has to be looked at again: the
@@ -317,18 +319,14 @@ func (p *pool) settle(receipts []ledger.Receipt, gateClosed bool) {
 		if e, ok := p.byHash[r.Hash]; ok {
 			p.remove(e)
 		}
-		p.remember(r.Hash)
+		if r.Refusal == nil {
+			p.remember(r.Hash)
+		}
 	}
 	p.compact()
-	if len(p.byHash) == 0 {
-		p.stale = nil
-		return
-	}
-	if len(p.stale) > 2*len(p.byHash) {
-		p.stale = slices.DeleteFunc(p.stale, func(e *entry) bool { return e.gone })
-	}
 	for _, e := range p.byHash {
-		if gateClosed || touched[e.tx.Household()] {
+		if !e.stale && (gateClosed || touched[e.tx.Household()]) {
+			e.stale = true
 			p.stale = append(p.stale, e)
 		}
 	}
@@ -338,9 +336,13 @@ func (p *pool) settle(receipts []ledger.Receipt, gateClosed bool) {
 // and returns the refusals of what it took out. Only consensus calls it.
 func (p *pool) recheck(check func(*ledger.Tx) error) []error {
 	p.mu.Lock()
+	p.stale = slices.DeleteFunc(p.stale, func(e *entry) bool { return e.gone })
 	n := min(recheckAtOnce, len(p.stale))
 	batch := slices.Clone(p.stale[:n])
-	p.stale = p.stale[n:]
+	p.stale = slices.Clone(p.stale[n:])
+	for _, e := range batch {
+		e.stale = false
+	}
 	p.mu.Unlock()
 	var refusals []error
 	for _, e := range batch {

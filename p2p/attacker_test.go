@@ -29,67 +29,67 @@ type attacker struct {
 	topic  *pubsub.Topic
 }
 
-func newAttacker(t testing.TB, key ed25519.PrivateKey) *attacker {
-	t.Helper()
+func newAttacker(tb testing.TB, key ed25519.PrivateKey) *attacker {
+	tb.Helper()
 	k, err := crypto.UnmarshalEd25519PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h, err := libp2p.New(libp2p.Identity(k), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"),
 		libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.ResourceManager(&network.NullResourceManager{}))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	g, err := pubsub.NewGossipSub(ctx, h, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string { return string(m.GetData()) }),
 		pubsub.WithFloodPublish(true), pubsub.WithPeerOutboundQueueSize(1<<16), pubsub.WithMaxMessageSize(1<<24))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &attacker{host: h, gossip: g}
 }
 
 func (a *attacker) id() p2p.PeerID { return p2p.PeerID(a.host.ID().String()) }
 
-func (a *attacker) connect(t testing.TB, victim *p2p.Host) error {
-	t.Helper()
+func (a *attacker) connect(tb testing.TB, victim *p2p.Host) error {
+	tb.Helper()
 	var err error
 	for _, s := range victim.Addrs() {
 		info, perr := peer.AddrInfoFromString(s)
 		if perr != nil {
-			t.Fatal(perr)
+			tb.Fatal(perr)
 		}
-		if err = a.host.Connect(t.Context(), *info); err == nil {
+		if err = a.host.Connect(tb.Context(), *info); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-// join joins a topic and waits until it knows that the victim is there.
-func (a *attacker) join(t testing.TB, name string) {
-	t.Helper()
+// join joins the topic "orders" and waits until it knows that the victim is there.
+func (a *attacker) join(tb testing.TB) {
+	tb.Helper()
 	var err error
-	if a.topic, err = a.gossip.Join(name); err != nil {
-		t.Fatal(err)
+	if a.topic, err = a.gossip.Join("orders"); err != nil {
+		tb.Fatal(err)
 	}
 	if _, err = a.topic.Subscribe(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	eventually(t, "attacker knows the victim's topic", func() bool { return len(a.topic.ListPeers()) > 0 })
+	eventually(tb, "attacker knows the victim's topic", func() bool { return len(a.topic.ListPeers()) > 0 })
 }
 
-func (a *attacker) publish(t testing.TB, payload string) {
-	t.Helper()
-	if err := a.topic.Publish(t.Context(), []byte(payload)); err != nil {
-		t.Fatal(err)
+func (a *attacker) publish(tb testing.TB, payload string) {
+	tb.Helper()
+	if err := a.topic.Publish(tb.Context(), []byte(payload)); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestFormerMemberSpeaks(t *testing.T) {
 	if err := a.connect(t, h); err != nil {
 		t.Fatal(err)
 	}
-	a.join(t, "orders")
+	a.join(t)
 	a.publish(t, "as a member")
 	eventually(t, "the member's message arrives", func() bool { return box.has("as a member") })
 	members.set(former, false)
@@ -195,11 +195,11 @@ func TestFormerMemberSpeaks(t *testing.T) {
 	}
 }
 
-func peerID(t testing.TB, id p2p.PeerID) peer.ID {
-	t.Helper()
+func peerID(tb testing.TB, id p2p.PeerID) peer.ID {
+	tb.Helper()
 	out, err := peer.Decode(string(id))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
@@ -218,7 +218,7 @@ func TestOversizedMessage(t *testing.T) {
 	if err := a.connect(t, h); err != nil {
 		t.Fatal(err)
 	}
-	a.join(t, "orders")
+	a.join(t)
 	for i := range 5 {
 		a.publish(t, fmt.Sprintf("%d", i)+string(make([]byte, 1024)))
 	}
@@ -281,6 +281,7 @@ func TestFlood(t *testing.T) {
 }
 
 func testFlood(t *testing.T, listen []string) {
+	t.Helper()
 	keys := newKeys(t, 3)
 	members := newCommunity(keys...)
 	limits := p2p.Limits{MessageRate: 50, MessageBurst: 200}
@@ -301,7 +302,7 @@ func testFlood(t *testing.T, listen []string) {
 	if err := a.connect(t, victim); err != nil {
 		t.Fatal(err)
 	}
-	a.join(t, "orders")
+	a.join(t)
 
 	const flood, real = 5000, 150
 	done := make(chan error, 1)
@@ -349,7 +350,7 @@ func TestLimitedIsNotSeen(t *testing.T) {
 	if err := a.connect(t, victim); err != nil {
 		t.Fatal(err)
 	}
-	a.join(t, "orders")
+	a.join(t)
 	for i := range 3 {
 		a.publish(t, fmt.Sprintf("filler %d", i))
 	}
@@ -385,7 +386,7 @@ func TestVerdicts(t *testing.T) {
 		if err := a.connect(t, h); err != nil {
 			t.Fatal(err)
 		}
-		a.join(t, "orders")
+		a.join(t)
 	}
 	const n = 20
 	for i := range n {

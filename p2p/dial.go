@@ -143,7 +143,7 @@ func (d *dialer) attempt(ctx context.Context, t *target) bool {
 	d.h.count.dials.Add(1)
 	if err := d.h.host.Connect(ctx, info); err != nil {
 		d.h.count.dialFailures.Add(1)
-		d.h.log.Debug("dialling peer", "peer", t.id.String(), "err", err)
+		d.h.log.DebugContext(ctx, "dialling peer", "peer", t.id.String(), "err", err)
 		return false
 	}
 	return d.connected(t.id)
@@ -153,7 +153,7 @@ func (d *dialer) attempt(ctx context.Context, t *target) bool {
 // It returns false if the host closes.
 func (t *target) pause(ctx context.Context, about time.Duration) bool {
 	// Jitter: a street whose power returns should not dial in step.
-	timer := time.NewTimer(about*3/4 + rand.N(about/2))
+	timer := time.NewTimer(about*3/4 + rand.N(about/2)) //nolint:gosec // not a secret
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

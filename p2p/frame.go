@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,6 +31,9 @@ const maxErrorText = 256
 
 // writeFrame writes length and body, with prefix before them, in one Write.
 func writeFrame(w io.Writer, prefix, body []byte) error {
+	if int64(len(body)) > math.MaxUint32 {
+		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(body), uint32(math.MaxUint32))
+	}
 	b := make([]byte, 0, len(prefix)+4+len(body))
 	b = append(b, prefix...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
@@ -46,7 +50,7 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 		return nil, short("length", err)
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if uint64(n) > uint64(limit) {
+	if int64(n) > int64(limit) {
 		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, n, limit)
 	}
 	var body bytes.Buffer
@@ -84,6 +88,7 @@ func readReply(r io.Reader, limit int) ([]byte, error) {
 		return nil, err
 	}
 	switch status(st[0]) {
+	case statusOK, statusNone: // the first is dealt with above, the second is never sent
 	case statusFailed:
 		return nil, fmt.Errorf("%w: %q", ErrRemote, errorText(string(text)))
 	case statusTooLarge:

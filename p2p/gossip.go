@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"log/slog"
 	"runtime"
 	"time"
@@ -37,14 +36,11 @@ const (
 	maxTopicName    = 128
 )
 
-// messageID is SHA-256 over the topic's length, the topic and the payload.
+// messageID is SHA-256 over the topic's SHA-256 and the payload.
 func messageID(m *pb.Message) string {
+	topic := sha256.Sum256([]byte(m.GetTopic()))
 	h := sha256.New()
-	var n [4]byte
-	topic := m.GetTopic()
-	binary.BigEndian.PutUint32(n[:], uint32(len(topic)))
-	h.Write(n[:])
-	h.Write([]byte(topic))
+	h.Write(topic[:])
 	h.Write(m.GetData())
 	return string(h.Sum(nil))
 }
@@ -74,9 +70,7 @@ func newGossip(ctx context.Context, h *Host) (*pubsub.PubSub, error) {
 			GossipThreshold: GossipScore, PublishThreshold: PublishScore, GraylistThreshold: GraylistScore,
 			AcceptPXThreshold: 1000, OpportunisticGraftThreshold: 1,
 		}),
-		pubsub.WithPeerScoreInspect(pubsub.PeerScoreInspectFn(func(m map[peer.ID]float64) {
-			h.intake.snapshot.Store(&m)
-		}), time.Second),
+		pubsub.WithPeerScoreInspect(func(m map[peer.ID]float64) { h.intake.snapshot.Store(&m) }, time.Second),
 		// The router's own log lines can be provoked by any peer; what matters of them is
 		// counted in Stats.
 		pubsub.WithLogger(quiet), pubsub.WithRPCLogger(quiet),

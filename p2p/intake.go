@@ -160,7 +160,7 @@ type outStream struct {
 
 func (s *outStream) Write(p []byte) (int, error) {
 	n, err := s.Stream.Write(p)
-	s.count.gossipOut.Add(uint64(n))
+	s.count.gossipOut.Add(uint64(len(p[:n])))
 	return n, err
 }
 
@@ -181,10 +181,10 @@ var errOversized = errors.New("gossip frame too large")
 
 func (s *inStream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
-	s.in.h.count.gossipIn.Add(uint64(n))
+	s.in.h.count.gossipIn.Add(uint64(len(p[:n])))
 	cost := 0
 	for _, size := range s.frames.feed(p[:n]) {
-		if size > uint64(s.in.maxFrame) {
+		if size > uint64(s.in.maxFrame) { //nolint:gosec // a positive size
 			s.in.h.count.oversized.Add(1)
 			s.st.punish(costOversized)
 			_ = s.Reset() // the read fails anyway

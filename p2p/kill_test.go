@@ -67,6 +67,7 @@ func TestKilledPeer(t *testing.T) {
 }
 
 func testKilledPeer(t *testing.T, format string) {
+	t.Helper()
 	key, other := newKey(t), newKey(t)
 	members := newCommunity(key, other)
 	listen := fixed(t, other, format)

@@ -15,22 +15,22 @@ import (
 
 // fixed returns addresses on which a host can be started again and again. They are below
 // the range from which the system hands out ports.
-func fixed(t testing.TB, key ed25519.PrivateKey, format string) []string {
-	t.Helper()
+func fixed(tb testing.TB, key ed25519.PrivateKey, format string) []string {
+	tb.Helper()
 	for range 50 {
 		listen := []string{fmt.Sprintf(format, 20000+rand.IntN(12000))}
 		h, err := p2p.New(p2p.Config{Key: key, Listen: listen, Member: func(ed25519.PublicKey) bool { return true }})
 		if err == nil {
 			if err := h.Close(); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			return listen
 		}
 		if !errors.Is(err, p2p.ErrListen) {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	t.Fatal("no free port in 50 tries")
+	tb.Fatal("no free port in 50 tries")
 	return nil
 }
 
@@ -128,7 +128,7 @@ func TestOwnMessages(t *testing.T) {
 	if err := a.connect(t, h); err != nil {
 		t.Fatal(err)
 	}
-	a.join(t, "orders")
+	a.join(t)
 	sent := 0
 	eventually(t, "the validators are stuck and much is waiting", func() bool {
 		for range 20 {

@@ -36,10 +36,10 @@ func (h *Host) discover(ctx context.Context, tag string) {
 			<-ctx.Done()
 		}
 		if cerr := s.Close(); cerr != nil {
-			h.log.Debug("ending mdns", "err", cerr)
+			h.log.DebugContext(ctx, "ending mdns", "err", cerr)
 		}
 		if err != nil && !warned {
-			h.log.Warn("mdns is not available, trying again", "every", mdnsRetry, "err", err)
+			h.log.WarnContext(ctx, "mdns is not available, trying again", "every", mdnsRetry, "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -43,20 +43,20 @@ func (c *community) has(pub ed25519.PublicKey) bool {
 	return c.members[string(pub)]
 }
 
-func newKey(t testing.TB) ed25519.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) ed25519.PrivateKey {
+	tb.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }
 
-func newKeys(t testing.TB, n int) []ed25519.PrivateKey {
-	t.Helper()
+func newKeys(tb testing.TB, n int) []ed25519.PrivateKey {
+	tb.Helper()
 	keys := make([]ed25519.PrivateKey, n)
 	for i := range keys {
-		keys[i] = newKey(t)
+		keys[i] = newKey(tb)
 	}
 	return keys
 }
@@ -69,23 +69,23 @@ var transports = map[string][]string{
 // both is for tests to which the transport does not matter.
 var both = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
 
-func start(t testing.TB, cfg p2p.Config) *p2p.Host {
-	t.Helper()
+func start(tb testing.TB, cfg p2p.Config) *p2p.Host {
+	tb.Helper()
 	h, err := p2p.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return h
 }
 
 // eventually waits for a condition about which nobody sends a message.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -93,20 +93,20 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	for !cond() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("waited %v in vain: %s", patience, what)
+			tb.Fatalf("waited %v in vain: %s", patience, what)
 		case <-tick.C:
 		}
 	}
 }
 
 // receive takes the next value within patience.
-func receive[T any](t testing.TB, what string, ch <-chan T) T {
-	t.Helper()
+func receive[T any](tb testing.TB, what string, ch <-chan T) T {
+	tb.Helper()
 	select {
 	case v := <-ch:
 		return v
 	case <-time.After(patience):
-		t.Fatalf("waited %v in vain: %s", patience, what)
+		tb.Fatalf("waited %v in vain: %s", patience, what)
 		panic("unreachable")
 	}
 }
@@ -158,11 +158,11 @@ func (b *inbox) count() int {
 
 func acceptAll(context.Context, p2p.PeerID, []byte) p2p.Verdict { return p2p.Accept }
 
-func join(t testing.TB, h *p2p.Host, topic string, validate func(context.Context, p2p.PeerID, []byte) p2p.Verdict, b *inbox) *p2p.Topic {
-	t.Helper()
+func join(tb testing.TB, h *p2p.Host, topic string, validate func(context.Context, p2p.PeerID, []byte) p2p.Verdict, b *inbox) *p2p.Topic {
+	tb.Helper()
 	tp, err := h.Join(topic, 1024, validate, b.deliver)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tp
 }
@@ -174,6 +174,7 @@ func TestGossipReachesAll(t *testing.T) {
 }
 
 func testGossipReachesAll(t *testing.T, listen []string) {
+	t.Helper()
 	const n = 5
 	keys := newKeys(t, n)
 	members := newCommunity(keys...)

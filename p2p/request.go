@@ -46,14 +46,14 @@ func (h *Host) serve(ctx context.Context, s network.Stream, maxRequest int,
 	st, body, err := h.answer(ctx, s, maxRequest, handler)
 	if err != nil {
 		h.count.requestsFailed.Add(1)
-		h.log.Debug("answering request", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
+		h.log.DebugContext(ctx, "answering request", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
 	}
 	if st == statusNone {
 		_ = s.Reset() // nothing to say to this peer
 		return
 	}
 	if err := reply(s, st, body); err != nil {
-		h.log.Debug("writing reply", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
+		h.log.DebugContext(ctx, "writing reply", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
 		_ = s.Reset() // it is broken anyway
 	}
 }
@@ -137,7 +137,7 @@ func (h *Host) Request(ctx context.Context, to PeerID, protocolID string, reques
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.limits.RequestTimeout)
 	defer cancel()
-	defer context.AfterFunc(h.lifetime, cancel)()
+	defer context.AfterFunc(h.lifetime, cancel)() //nolint:contextcheck // the request ends with the host too
 	h.count.requestsOut.Add(1)
 	h.count.requestBytesOut.Add(uint64(len(request)))
 	body, err := h.exchange(ctx, to, protocolID, request, maxReply)
@@ -183,7 +183,7 @@ func (h *Host) exchange(ctx context.Context, to PeerID, protocolID string, reque
 	}()
 	body, err := readReply(s, maxReply)
 	_ = s.Reset() // the exchange is over, well or badly; this ends the writing too
-	<-written
+	_ = <-written // what went wrong with it, if anything, the reply tells better
 	if err != nil {
 		return nil, fmt.Errorf("reading reply: %w", err)
 	}

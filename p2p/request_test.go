@@ -14,13 +14,13 @@ import (
 )
 
 // pair is two connected hosts: a asks, b answers.
-func pair(t testing.TB, listen []string, asked p2p.Limits) (a, b *p2p.Host) {
-	t.Helper()
-	keys := newKeys(t, 2)
+func pair(tb testing.TB, listen []string, asked p2p.Limits) (a, b *p2p.Host) {
+	tb.Helper()
+	keys := newKeys(tb, 2)
 	members := newCommunity(keys...)
-	b = start(t, p2p.Config{Key: keys[0], Listen: listen, Member: members.has, Limits: asked})
-	a = start(t, p2p.Config{Key: keys[1], Listen: listen, Member: members.has, Bootstrap: b.Addrs()})
-	eventually(t, "the pair is connected", func() bool { return connected(a, b.ID()) && connected(b, a.ID()) })
+	b = start(tb, p2p.Config{Key: keys[0], Listen: listen, Member: members.has, Limits: asked})
+	a = start(tb, p2p.Config{Key: keys[1], Listen: listen, Member: members.has, Bootstrap: b.Addrs()})
+	eventually(tb, "the pair is connected", func() bool { return connected(a, b.ID()) && connected(b, a.ID()) })
 	return a, b
 }
 
@@ -33,6 +33,7 @@ func TestRequest(t *testing.T) {
 }
 
 func testRequest(t *testing.T, listen []string) {
+	t.Helper()
 	a, b := pair(t, listen, p2p.Limits{RequestRate: 1000, RequestBurst: 1000, ReplySize: 2 << 20})
 	b.Handle(echo, 1<<20, func(_ context.Context, from p2p.PeerID, request []byte) ([]byte, error) {
 		if from != a.ID() {
@@ -105,7 +106,7 @@ func TestRequestTimeout(t *testing.T) {
 	if _, err := a.Request(t.Context(), b.ID(), "/test/slow/1", nil, 0); err == nil {
 		t.Error("got no error from a handler that ran out of time")
 	}
-	<-ended
+	_ = <-ended // how is of no interest here
 
 	c, d := pair(t, both, p2p.Limits{})
 	started := make(chan struct{})

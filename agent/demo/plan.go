@@ -87,12 +87,13 @@ func (h home) keyFile(root string) string {
 // kinds are the connection meters in turn: odd homes on Modbus, even ones on MQTT.
 var kinds = []string{"eastron-sdm630", "tasmota", "sunspec-meter", "shelly-gen2", "eastron-sdm630", "commonwatt-signed"}
 
-// layout is the street: half the homes with sun, one of two of those with a battery.
+// layout is the street: half the homes with sun, two of three of those with a battery;
+// so small that neighbours want more than it gives as often as less.
 func layout(i int) home {
 	n := i + 1
 	h := home{
 		Name: fmt.Sprintf("home-%d", n), Validator: i < maxValidators,
-		YearlyKWh: []int{3500, 2400, 5200, 3000, 2800, 4300}[i%6],
+		YearlyKWh: []int{3500, 5400, 4200, 3000, 6800, 4300}[i%6],
 	}
 	kind, modbus := kinds[i%len(kinds)], i%2 == 0
 	add := func(role, definition string) {
@@ -112,14 +113,12 @@ func layout(i int) home {
 	if !modbus {
 		solar, battery = "tasmota", "tasmota"
 	}
-	if i%3 != 1 {
-		h.SolarKWp, h.Azimuth = []int{6, 0, 4, 5, 0, 3}[i%6], []int{180, 0, 240, 130, 0, 180}[i%6]
-	}
+	h.SolarKWp, h.Azimuth = []int{3, 0, 0, 2, 0, 1}[i%6], []int{180, 0, 0, 130, 0, 240}[i%6]
 	if h.SolarKWp > 0 {
 		add(household.RoleSolar, solar)
 	}
 	if i%6 == 0 || i%6 == 3 {
-		h.BatteryKWh = 8
+		h.BatteryKWh = 5
 		add(household.RoleBattery, battery)
 	}
 	return h

@@ -115,10 +115,10 @@ func (w *watcher) until(ctx, run context.Context) {
 // tell writes a line for each interval that every reachable home has settled.
 func (w *watcher) tell(ctx context.Context) {
 	type sums struct {
-		at                               time.Time
-		price                            int64
-		homes                            int
-		traded, imported, exported, self int64
+		at                         time.Time
+		price                      int64
+		homes, substitutes         int
+		traded, imported, exported int64
 	}
 	all := map[int64]*sums{}
 	reachable := 0
@@ -138,6 +138,10 @@ func (w *watcher) tell(ctx context.Context) {
 			s := all[k.Interval]
 			s.homes++
 			s.price = known(k.Price)
+			if k.State == api.StateSubstitute {
+				s.substitutes++
+				continue
+			}
 			s.traded += known(k.BoughtWh)
 			s.imported += known(k.ImportWh)
 			s.exported += known(k.ExportWh)
@@ -149,8 +153,8 @@ func (w *watcher) tell(ctx context.Context) {
 			return
 		}
 		w.shown = k
-		fmt.Fprintf(w.street.opt.Say, "%s settled: %s EUR/kWh, imported %5d Wh, exported %5d Wh, traded between neighbours %5d Wh\n",
-			s.at.Format("2006-01-02 15:04"), euros(s.price), s.imported, s.exported, s.traded)
+		fmt.Fprintf(w.street.opt.Say, "%s settled: %s EUR/kWh, imported %5d Wh, exported %5d Wh, traded between neighbours %5d Wh%s\n",
+			s.at.Format("2006-01-02 15:04"), euros(s.price), s.imported, s.exported, s.traded, substituted(s.substitutes))
 	}
 }
 
@@ -160,6 +164,15 @@ func (w *watcher) intervals(ctx context.Context, i int) ([]api.Interval, error) 
 	}
 	err := w.get(ctx, i, "/api/intervals?limit=96", &answer)
 	return answer.Intervals, err
+}
+
+// substituted says how many homes have not reported; what they metered is corrected
+// when they do.
+func substituted(homes int) string {
+	if homes == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d without a report yet)", homes)
 }
 
 func known(v *int64) int64 {

@@ -94,11 +94,11 @@ func (t *trading) member(ctx context.Context) bool {
 		if known && i == 0 {
 			continue
 		}
-		if err := h.opt.Ledger.Submit(ctx, tx); err != nil {
-			if errors.Is(err, &ledger.Refusal{Code: ledger.CodeUnknownHousehold}) {
-				t.applied = time.Time{} // the meter follows as soon as the household is there
-				return false
-			}
+		if !known && i > 0 {
+			t.applied = time.Time{} // the meter follows as soon as the household is there
+			return false
+		}
+		if err := h.opt.Ledger.Submit(ctx, tx); err != nil && ctx.Err() == nil {
 			h.opt.Log.Warn("admission not accepted", "err", err)
 			return false
 		}

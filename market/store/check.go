@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -75,6 +76,7 @@ type checker struct {
 	report  Report
 	named   map[string]bool // records with a difference
 
+	txid       uint64 // of the meta page
 	meta       map[string][]byte
 	records    []ledger.Record
 	lost       bool // something of the state could not be read
@@ -97,8 +99,8 @@ func (c *checker) run(path string, db *bolt.DB, blocks Blocks) error {
 	c.meta = map[string][]byte{}
 	w := walker{file: file, pageSize: db.Info().PageSize, bad: c.bad, item: c.item}
 	w.walk()
+	c.txid = w.meta.txid
 	pages := len(c.report.Differences) == 0
-	c.hist.finish()
 	if !c.checkMeta() {
 		return nil
 	}
@@ -168,6 +170,9 @@ func (c *checker) checkMeta() bool {
 	want := map[string]func([]byte) error{
 		string(keyFormat): func(v []byte) error { return same(v, []byte(format)) },
 		string(keyChain):  func(v []byte) error { return same(v, []byte(c.chainID)) },
+		string(keyTransaction): func(v []byte) error {
+			return same(v, binary.BigEndian.AppendUint64(nil, c.txid))
+		},
 		string(keyHeight): func(v []byte) error {
 			h, ok := parseHeight(v)
 			if !ok {
@@ -177,7 +182,7 @@ func (c *checker) checkMeta() bool {
 			return nil
 		},
 	}
-	for _, key := range [][]byte{keyFormat, keyChain, keyHeight} {
+	for _, key := range [][]byte{keyFormat, keyChain, keyTransaction, keyHeight} {
 		record := keyText(bucketMeta, key)
 		v, ok := c.meta[string(key)]
 		if !ok {

@@ -6,16 +6,36 @@
 //	    height and its AppHash are there together or not at all.
 //	S2  Every value carries a checksum over its bucket, key and bytes, because bbolt
 //	    does not notice a flipped bit in a data page.
-//	S3  What is opened is proven: all checksums match and the AppHash derived
-//	    again from the records is the one that was committed.
+//	S3  What is opened is proven: the pages it relies on are one tree that the list
+//	    of free pages does not claim, all checksums of the state match, and the
+//	    AppHash derived again from the records is the one that was committed. The
+//	    history is proven when it is read, and all of the file by Check.
 //	S4  Commit returns only after the operating system has been told to make the
 //	    block durable; NoSync is never set.
+//	S5  After a Commit that failed the Store takes no other: what is on disk is for
+//	    the next Open to say.
+//	S6  A file that has its name is whole. A new one is made beside it.
+//	S7  No damage makes Open, Check or a reading method panic, fault, or answer
+//	    wrongly without a word.
+//
+// bbolt's transaction number is in the file (meta transaction), so a file that other
+// tools have written to, if only to compact it, is refused.
+//
+// A torn meta page is not damage but a crash during the last Commit: Open then finds
+// the block before, and consensus replays the last one. Check names it.
 //
 // A Store owns its file, under the operating system's lock, from Open to Close.
-// Commit must not be called concurrently; the reading methods may be.
+// Commit must not be called concurrently; the reading methods may be. No method
+// leaves a goroutine behind.
+//
+// # Disk
+//
+// A block writes whole pages. History is keyed by Interval first, so that the lines
+// of a block are side by side; the state's records are keyed by their kind and id.
 //
 // # Errors
 //
 // ErrCorrupt: the file is not what was written; the error names the record.
-// ErrInUse: another process has the file. ErrForeign: another community's file.
+// ErrInUse: another process has the file. ErrForeign: another community's file, or
+// this one's under other rules. ErrFailed: an earlier Commit failed.
 package store

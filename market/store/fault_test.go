@@ -1,16 +1,13 @@
 package store_test
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -193,78 +190,4 @@ func readFile(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// commitForever in the environment makes the test binary commit to that file until it
-// is killed.
-const commitForever = "COMMONWATT_TEST_COMMIT_FOREVER"
-
-func runCommitForever(path string) int {
-	c := ledgertest.New(rules())
-	s, err := store.Open(path, ledgertest.ChainID, c.Genesis)
-	if err != nil {
-		fmt.Println("error", err)
-		return 1
-	}
-	traffic := ledgertest.NewTraffic(c, s.State(), 4, rand.New(rand.NewPCG(uint64(s.Height()), 9))) //nolint:gosec // never negative
-	for height := s.Height() + 1; ; height++ {
-		d, err := applyTo(s, traffic.Block())
-		if err == nil {
-			err = s.Commit(height, d)
-		}
-		if err != nil {
-			fmt.Println("error", err)
-			return 1
-		}
-		s.State().Absorb(d)
-		fmt.Println(height)
-	}
-}
-
-// TestKill kills a process that commits, again and again: no block that Commit has
-// answered for is ever lost, and the file is whole each time.
-func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
-	c := ledgertest.New(rules())
-	acknowledged := int64(0)
-	for round := range 8 {
-		cmd := exec.Command(os.Args[0], "-test.run=^$")
-		cmd.Env = append(os.Environ(), commitForever+"="+path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		guard := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() }) //nolint:errcheck // it may be gone
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			if _, err := fmt.Sscan(lines.Text(), &acknowledged); err != nil {
-				t.Fatal(lines.Text())
-			}
-			if n == 3+7*round {
-				cmd.Process.Kill() //nolint:errcheck // it is there
-			}
-		}
-		cmd.Wait() //nolint:errcheck // it was killed
-		guard.Stop()
-		s := open(t, path, c)
-		if h := s.Height(); h != acknowledged && h != acknowledged+1 {
-			t.Errorf("round %d: height %d, acknowledged %d", round, h, acknowledged)
-		}
-		for _, err := range s.State().Audit() {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		r, err := store.Check(path, ledgertest.ChainID, c.Genesis, nil)
-		if err != nil || !r.OK() {
-			t.Fatalf("round %d: %v\n%s", round, err, texts(r))
-		}
-	}
-	if acknowledged < 100 {
-		t.Errorf("only %d blocks committed", acknowledged)
-	}
 }

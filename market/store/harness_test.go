@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -9,20 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/market/ledger/ledgertest"
 	"github.com/commonwatt/commonwatt/market/store"
 )
-
-func TestMain(m *testing.M) {
-	if helper := os.Getenv(commitForever); helper != "" {
-		os.Exit(runCommitForever(helper))
-	}
-	goleak.VerifyTestMain(m)
-}
 
 // rules let deadlines and windows pass within a short history.
 func rules() ledger.Rules {
@@ -161,9 +153,7 @@ func read(s *store.Store) (content, error) {
 		}
 		c.Hashes = append(c.Hashes, hash)
 	}
-	for k, v := range s.State().Leaves() {
-		c.Leaves[k] = v
-	}
+	maps.Insert(c.Leaves, s.State().Leaves())
 	add := func(e ledger.Event) {
 		key, value := store.EncodeEvent(e)
 		c.History = append(c.History, string(key)+string(value))

@@ -13,32 +13,24 @@ import (
 )
 
 // historyCheck derives chains and balances from the history, which it is given line
-// by line in order of keys: the market's lines, then household by household.
+// by line in order of Intervals. That is nearly the order of the chains; what was
+// settled or corrected late waits for its turn.
 type historyCheck struct {
 	bad      func(record, format string, args ...any)
 	accounts map[market.Account]*big.Int
 	owners   map[market.HouseholdID]*owner
-
-	now   market.HouseholdID
-	lines []chained // of now
 }
+
+// maxWaiting bounds the lines that wait for their turn. More can wait only if the
+// line whose turn it is was lost, and then the chain is lost too.
+const maxWaiting = 1 << 16
 
 // owner is what the lines of a household, or with the zero id of the market, come to.
 type owner struct {
-	lines   int
-	highest uint64
-	missing []gap    // numbers below highest
-	chain   [32]byte // if none is missing
-}
-
-// gap is a run of numbers.
-type gap struct{ from, to uint64 }
-
-// chained is one line as the hash chain covers it.
-type chained struct {
-	number uint64
-	record string
-	value  []byte
+	lines   uint64
+	next    uint64            // the number whose turn it is
+	chain   [32]byte          // over the numbers before next
+	waiting map[uint64][]byte // later numbers; nil values once there are too many
 }
 
 func newHistoryCheck() *historyCheck {
@@ -47,26 +39,19 @@ func newHistoryCheck() *historyCheck {
 
 // line takes the next line of the history.
 func (c *historyCheck) line(record string, key, value []byte) {
-	if len(key) < len(c.now) {
-		c.bad(record, "key has %d bytes", len(key))
-		return
-	}
-	if h := market.HouseholdID(key[:len(c.now)]); h != c.now {
-		c.finish()
-		c.now = h
-	}
+	_, h, _ := splitHistoryKey(key)
 	var e ledger.Event
 	var number uint64
 	var ts []market.Transfer
 	var err error
-	if c.now == (market.HouseholdID{}) {
+	if h == (market.HouseholdID{}) {
 		if e.Result, err = ledger.DecodeMarketResult(value); err == nil {
 			number = e.Result.Number
 			ts = ledger.Transfers(e.Result.Interval, e.Result.Moves, "")
 		}
 	} else if e.Settlement, err = ledger.DecodeSettlement(value); err == nil {
 		number = e.Settlement.Number
-		ts = ledger.Transfers(e.Settlement.Interval, e.Settlement.Moves, market.HouseholdAccount(c.now))
+		ts = ledger.Transfers(e.Settlement.Interval, e.Settlement.Moves, market.HouseholdAccount(h))
 	}
 	if err != nil {
 		c.bad(record, "%v", err)
@@ -83,7 +68,34 @@ func (c *historyCheck) line(record string, key, value []byte) {
 		c.add(t.Debit, -t.Amount)
 		c.add(t.Credit, t.Amount)
 	}
-	c.lines = append(c.lines, chained{number: number, record: record, value: value})
+	o := c.owners[h]
+	if o == nil {
+		o = &owner{next: 1, waiting: map[uint64][]byte{}}
+		c.owners[h] = o
+	}
+	if _, twice := o.waiting[number]; twice || number < o.next {
+		c.bad(record, "number %d is there twice, or 0", number)
+		return
+	}
+	o.take(number, value)
+}
+
+// take puts a line into its turn of the chain.
+func (o *owner) take(number uint64, value []byte) {
+	o.lines++
+	if len(o.waiting) >= maxWaiting {
+		value = nil
+	}
+	o.waiting[number] = value
+	for {
+		value, ok := o.waiting[o.next]
+		if !ok {
+			return
+		}
+		delete(o.waiting, o.next)
+		o.chain = ledger.NextChain(o.chain, value)
+		o.next++
+	}
 }
 
 func (c *historyCheck) add(a market.Account, m market.Money) {
@@ -95,33 +107,9 @@ func (c *historyCheck) add(a market.Account, m market.Money) {
 	sum.Add(sum, big.NewInt(int64(m)))
 }
 
-// finish chains the lines of the household at hand.
-func (c *historyCheck) finish() {
-	if len(c.lines) == 0 {
-		return
-	}
-	if c.owners[c.now] != nil {
-		c.bad(c.lines[0].record, "its household's lines are not together")
-	}
-	slices.SortStableFunc(c.lines, func(a, b chained) int { return cmp.Compare(a.number, b.number) })
-	o := &owner{lines: len(c.lines)}
-	for _, l := range c.lines {
-		if l.number <= o.highest {
-			c.bad(l.record, "number %d is there twice, or 0", l.number)
-			continue
-		}
-		if l.number != o.highest+1 {
-			o.missing = append(o.missing, gap{from: o.highest + 1, to: l.number - 1})
-		}
-		o.highest = l.number
-		o.chain = ledger.NextChain(o.chain, l.value)
-	}
-	c.owners[c.now], c.lines = o, nil
-}
-
 // compare holds what the lines come to against what the state says.
 func (c *historyCheck) compare(s *ledger.State) {
-	none := &owner{}
+	none := &owner{next: 1}
 	settled, chain := s.Settled()
 	c.compareOwner("history of market", cmp.Or(c.owners[market.HouseholdID{}], none), settled, chain)
 	for _, id := range s.Households() {
@@ -148,13 +136,17 @@ func (c *historyCheck) compare(s *ledger.State) {
 }
 
 func (c *historyCheck) compareOwner(record string, o *owner, settled uint64, chain [32]byte) {
-	for _, g := range o.missing {
-		c.bad(record, "numbers %d to %d of %d are missing", g.from, g.to, settled)
+	last := o.next - 1
+	for _, n := range slices.Sorted(maps.Keys(o.waiting)) {
+		if n != last+1 {
+			c.bad(record, "numbers %d to %d of %d are missing", last+1, n-1, settled)
+		}
+		last = n
 	}
 	switch {
-	case o.highest != settled:
-		c.bad(record, "the last number is %d, want %d", o.highest, settled)
-	case len(o.missing) == 0 && o.chain != chain:
+	case last != settled:
+		c.bad(record, "the last number is %d, want %d", last, settled)
+	case len(o.waiting) == 0 && o.chain != chain:
 		c.bad(record, "the hash chain over its %d lines is %x, want %x", o.lines, o.chain, chain)
 	}
 }

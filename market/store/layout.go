@@ -15,7 +15,7 @@ import (
 var (
 	bucketMeta    = []byte("meta")    // format, chain, height
 	bucketState   = []byte("state")   // the records of ledger.State
-	bucketHistory = []byte("history") // Settlements: household, interval, version; and results: zero household, interval
+	bucketHistory = []byte("history") // Settlements: interval, household, version; and results: interval, zero household
 	bucketBlocks  = []byte("blocks")  // height -> AppHash
 )
 
@@ -25,6 +25,10 @@ var (
 	keyFormat = []byte("format")
 	keyChain  = []byte("chain")
 	keyHeight = []byte("height")
+	// keyTransaction holds bbolt's number of the transaction that wrote the block. It
+	// ties the tree to its meta page: had a disk kept the meta page and lost the rest,
+	// the meta page would lead to an old tree that is right in itself.
+	keyTransaction = []byte("transaction")
 )
 
 // format is the version of the file's layout.
@@ -62,6 +66,13 @@ func put(tx *bolt.Tx, bucket, key, value []byte) error {
 	return tx.Bucket(bucket).Put(key, seal(bucket, key, value))
 }
 
+// fillToTheEnd makes bbolt fill the pages of a bucket that grows at its end.
+func fillToTheEnd(tx *bolt.Tx) {
+	for _, bucket := range [][]byte{bucketHistory, bucketBlocks} {
+		tx.Bucket(bucket).FillPercent = 0.95
+	}
+}
+
 // lookup reads one value. It says what is wrong, or nothing.
 func lookup(tx *bolt.Tx, bucket, key []byte) (value []byte, wrong string) {
 	b := tx.Bucket(bucket)
@@ -88,23 +99,39 @@ func damaged(bucket, key []byte, wrong string) error {
 	return fmt.Errorf("%w: %s: %s", ErrCorrupt, keyText(bucket, key), wrong)
 }
 
+func transactionID(tx *bolt.Tx) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(tx.ID())) //nolint:gosec // it only rises, from 0
+}
+
 func heightKey(h int64) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(h)) //nolint:gosec // heights are never negative
 }
 
-func historyKey(h market.HouseholdID, k market.Interval, version uint32) []byte {
-	key := append([]byte(nil), h[:]...)
-	key = binary.BigEndian.AppendUint64(key, uint64(k)) //nolint:gosec // never negative
+// historyKey puts the Interval first, so that a block's lines are written side by
+// side: behind the households' ids each would go to a page of its own.
+func historyKey(k market.Interval, h market.HouseholdID, version uint32) []byte {
+	key := binary.BigEndian.AppendUint64(nil, uint64(k)) //nolint:gosec // never negative
+	key = append(key, h[:]...)
 	return binary.BigEndian.AppendUint32(key, version)
+}
+
+const historyKeyBytes = 28
+
+// splitHistoryKey takes a key apart. Of a key of another length, which only damage can
+// make, it gives what is not there as zero.
+func splitHistoryKey(key []byte) (k market.Interval, h market.HouseholdID, version uint32) {
+	var whole [historyKeyBytes]byte
+	copy(whole[:], key)
+	return market.Interval(binary.BigEndian.Uint64(whole[:])), market.HouseholdID(whole[8:24]), binary.BigEndian.Uint32(whole[24:]) //nolint:gosec // what was written is never negative
 }
 
 // EncodeEvent gives the key and the bytes under which history keeps an event. A
 // MarketResult has the zero household.
 func EncodeEvent(e ledger.Event) (key, value []byte) {
 	if e.Settlement != nil {
-		return historyKey(e.Settlement.Household, e.Settlement.Interval, e.Settlement.Version), e.Settlement.Encode()
+		return historyKey(e.Settlement.Interval, e.Settlement.Household, e.Settlement.Version), e.Settlement.Encode()
 	}
-	return historyKey(market.HouseholdID{}, e.Result.Interval, 0), e.Result.Encode()
+	return historyKey(e.Result.Interval, market.HouseholdID{}, 0), e.Result.Encode()
 }
 
 // keyText names a record for people.
@@ -117,12 +144,9 @@ func keyText(bucket, key []byte) string {
 			return fmt.Sprintf("block %d", binary.BigEndian.Uint64(key))
 		}
 	case string(bucketHistory):
-		if len(key) == 16 {
-			return "history of " + ownerText(market.HouseholdID(key))
-		}
-		if len(key) == 28 {
-			return fmt.Sprintf("history of %s, interval %d, version %d", ownerText(market.HouseholdID(key[:16])),
-				binary.BigEndian.Uint64(key[16:24]), binary.BigEndian.Uint32(key[24:28]))
+		if len(key) == historyKeyBytes {
+			k, h, version := splitHistoryKey(key)
+			return fmt.Sprintf("history of %s, interval %d, version %d", ownerText(h), k, version)
 		}
 	case string(bucketMeta):
 		return "meta " + string(key)

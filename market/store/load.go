@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -90,6 +91,12 @@ func checkMeta(tx *bolt.Tx, chainID string) error {
 	}
 	if string(v) != format {
 		return fmt.Errorf("%w: format %q, want %q", ErrCorrupt, v, format)
+	}
+	if v, err = get(tx, bucketMeta, keyTransaction); err != nil {
+		return err
+	}
+	if want := transactionID(tx); !bytes.Equal(v, want) {
+		return damaged(bucketMeta, keyTransaction, fmt.Sprintf("is %x, the meta page says %x", v, want))
 	}
 	if v, err = get(tx, bucketMeta, keyChain); err != nil {
 		return err

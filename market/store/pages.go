@@ -115,7 +115,7 @@ func (w *walker) readMeta(i uint64) (metaPage, error) {
 	}
 	h, m := parseHeader(b), b[headerBytes:]
 	sum := fnv.New64a()
-	sum.Write(m[:56]) //nolint:gosec // a hash never fails
+	sum.Write(m[:56])
 	switch {
 	case h.id != i || h.flags != flagMeta:
 		return metaPage{}, fmt.Errorf("calls itself page %d with flags %#x", h.id, h.flags)
@@ -258,8 +258,8 @@ func (e *element) parse(flags uint16, b []byte, at, data int) error {
 		e.flags = native.Uint32(raw)
 		pos, ksize, vsize = uint64(native.Uint32(raw[4:])), uint64(native.Uint32(raw[8:])), uint64(native.Uint32(raw[12:]))
 	}
-	from := uint64(at) + pos
-	if from < uint64(data) || from+ksize+vsize > uint64(len(b)) {
+	from := uint64(at) + pos                                      //nolint:gosec // never negative
+	if from < uint64(data) || from+ksize+vsize > uint64(len(b)) { //nolint:gosec // never negative
 		return fmt.Errorf("lies from %d to %d, want %d to %d", from, from+ksize+vsize, data, len(b))
 	}
 	e.key, e.value = b[from:from+ksize], b[from+ksize:from+ksize+vsize]

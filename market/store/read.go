@@ -54,25 +54,16 @@ type keyValue struct{ key, value []byte }
 // of the transaction, because one that is open keeps the file from growing, and
 // outside of guard, because its panics are not damage.
 func (s *Store) history(h market.HouseholdID, from market.Interval, f func(key, value []byte) (more bool, err error)) error {
-	next := historyKey(h, max(from, 0), 0)
-	for first := true; ; first = false {
+	if err := s.prove(h); err != nil {
+		return fmt.Errorf("reading history: %w", err)
+	}
+	next := historyKey(max(from, 0), h, 0)
+	for next != nil {
 		var entries []keyValue
 		err := s.view(func(tx *bolt.Tx) error {
-			entries = nil
-			if first {
-				if err := complete(tx, h); err != nil {
-					return err
-				}
-			}
-			c := tx.Bucket(bucketHistory).Cursor()
-			for k, v := c.Seek(next); len(k) >= len(h) && market.HouseholdID(k[:len(h)]) == h && len(entries) < batch; k, v = c.Next() {
-				raw, wrong := unseal(bucketHistory, k, v)
-				if wrong != "" {
-					return damaged(bucketHistory, k, wrong)
-				}
-				entries = append(entries, keyValue{key: append([]byte(nil), k...), value: raw})
-			}
-			return nil
+			var err error
+			entries, next, err = seek(tx, h, next)
+			return err
 		})
 		if err != nil {
 			return fmt.Errorf("reading history: %w", err)
@@ -82,40 +73,69 @@ func (s *Store) history(h market.HouseholdID, from market.Interval, f func(key, 
 				return err
 			}
 		}
-		if len(entries) < batch {
-			return nil
-		}
-		next = append(entries[batch-1].key, 0) // the key right after it
-	}
-}
-
-// complete proves that all entries of a household are there, as many as its record
-// says. A damaged key would otherwise hide entries from a search without a trace.
-func complete(tx *bolt.Tx, h market.HouseholdID) error {
-	want, err := ledger.HistoryLength(h, func(key string) ([]byte, error) {
-		if tx.Bucket(bucketState).Get([]byte(key)) == nil {
-			return nil, nil
-		}
-		return get(tx, bucketState, []byte(key))
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	n := uint64(0)
-	var last []byte
-	c := tx.Bucket(bucketHistory).Cursor()
-	for k, v := c.Seek(h[:]); len(k) >= len(h) && market.HouseholdID(k[:len(h)]) == h; k, v = c.Next() {
-		if _, wrong := unseal(bucketHistory, k, v); wrong != "" {
-			return damaged(bucketHistory, k, wrong)
-		}
-		if last != nil && bytes.Compare(last, k) >= 0 {
-			return damaged(bucketHistory, k, "is out of order")
-		}
-		last = append(last[:0], k...)
-		n++
-	}
-	if n != want {
-		return damaged(bucketHistory, h[:], fmt.Sprintf("%d entries, want %d", n, want))
 	}
 	return nil
+}
+
+// seek reads a batch of the entries of h from the key next on, skipping those of all
+// others by one search an Interval. It returns the key to go on from, nil at the end.
+func seek(tx *bolt.Tx, h market.HouseholdID, next []byte) (entries []keyValue, rest []byte, err error) {
+	c := tx.Bucket(bucketHistory).Cursor()
+	for key, v := c.Seek(next); key != nil; key, v = c.Seek(next) {
+		if bytes.Compare(key, next) < 0 || len(key) != historyKeyBytes {
+			return nil, nil, damaged(bucketHistory, key, "is out of order")
+		}
+		if len(entries) == batch {
+			return entries, next, nil
+		}
+		raw, wrong := unseal(bucketHistory, key, v)
+		if wrong != "" {
+			return nil, nil, damaged(bucketHistory, key, wrong)
+		}
+		switch k, owner, version := splitHistoryKey(key); {
+		case owner == h:
+			entries = append(entries, keyValue{key: append([]byte(nil), key...), value: raw})
+			next = historyKey(k, h, version+1)
+		case bytes.Compare(owner[:], h[:]) < 0:
+			next = historyKey(k, h, 0)
+		default:
+			next = historyKey(k+1, h, 0)
+		}
+	}
+	return entries, nil, nil
+}
+
+// prove counts once the entries of a household, which must be as many as its record
+// says: a damaged key hides entries from a search without a trace.
+func (s *Store) prove(h market.HouseholdID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proven[h] {
+		return nil
+	}
+	err := s.view(func(tx *bolt.Tx) error {
+		want, err := ledger.HistoryLength(h, func(key string) ([]byte, error) {
+			if tx.Bucket(bucketState).Get([]byte(key)) == nil {
+				return nil, nil
+			}
+			return get(tx, bucketState, []byte(key))
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		n := uint64(0)
+		for next := historyKey(0, h, 0); next != nil; {
+			var entries []keyValue
+			if entries, next, err = seek(tx, h, next); err != nil {
+				return err
+			}
+			n += uint64(len(entries))
+		}
+		if n != want {
+			return fmt.Errorf("%w: history of %s: %d entries, want %d", ErrCorrupt, ownerText(h), n, want)
+		}
+		return nil
+	})
+	s.proven[h] = err == nil
+	return err
 }

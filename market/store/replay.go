@@ -19,13 +19,16 @@ func (c *checker) replay(db *bolt.DB, blocks Blocks) {
 		return
 	}
 	c.compareBlock(db, 0, state.AppHash())
-	last := int64(0)
+	last, ahead := int64(0), false
 	for b, err := range blocks {
 		record := fmt.Sprintf("chain at height %d", last+1)
 		hash := state.AppHash()
 		switch {
 		case err != nil:
 			c.bad(record, "%v", err)
+			return
+		case ahead:
+			c.bad(record, "the ledger is at height %d, the chain at %d or more", c.report.Height, b.Height)
 			return
 		case b.Height != last+1:
 			c.bad(record, "its next block is %d, so nothing can be replayed from there on", b.Height)
@@ -35,7 +38,8 @@ func (c *checker) replay(db *bolt.DB, blocks Blocks) {
 			return
 		}
 		if b.Height > c.report.Height {
-			break // consensus keeps a block before the ledger has it
+			ahead = true // consensus keeps a block before the ledger has it, but no two
+			continue
 		}
 		delta, _, err := ledger.Apply(state, b.Block)
 		if err != nil {

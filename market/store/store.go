@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -32,6 +34,9 @@ type Store struct {
 	height  int64
 	appHash [32]byte
 	failed  error // of the Commit after which no other is taken (S5)
+
+	mu     sync.Mutex
+	proven map[market.HouseholdID]bool // nothing is missing in the history, guarded by mu
 }
 
 // Open opens the file or makes it with the state before the first block. The error
@@ -64,7 +69,7 @@ func open(path, chainID string, g ledger.Genesis, readOnly bool) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db}
+	s := &Store{db: db, proven: map[market.HouseholdID]bool{}}
 	if err := s.load(chainID, g); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), db.Close())
 	}
@@ -202,6 +207,7 @@ func (s *Store) Commit(height int64, d *ledger.Delta) error {
 }
 
 func write(tx *bolt.Tx, height int64, d *ledger.Delta) error {
+	fillToTheEnd(tx)
 	for _, r := range d.Records {
 		if r.Value == nil {
 			if err := tx.Bucket(bucketState).Delete([]byte(r.Key)); err != nil {
@@ -221,6 +227,9 @@ func write(tx *bolt.Tx, height int64, d *ledger.Delta) error {
 	}
 	hash := d.AppHash()
 	if err := put(tx, bucketBlocks, heightKey(height), hash[:]); err != nil {
+		return err
+	}
+	if err := put(tx, bucketMeta, keyTransaction, transactionID(tx)); err != nil {
 		return err
 	}
 	return put(tx, bucketMeta, keyHeight, heightKey(height))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,6 +71,9 @@ func checkLedgers(dir, output string, s streams) error {
 		c, err := checkLedger(d, s)
 		if errors.Is(err, store.ErrInUse) || errors.Is(err, consensus.ErrInUse) {
 			return &problem{exitFailed, err, "its agent is running" + runningAs(d) + ": end it first"}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return &problem{exitFailed, fmt.Errorf("%s has no ledger yet", d), "it begins with `commonwatt run --home " + d + "`"}
 		}
 		if err != nil {
 			return fmt.Errorf("checking %s: %w", d, err)

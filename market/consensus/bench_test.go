@@ -25,6 +25,7 @@ func BenchmarkLedger(b *testing.B) {
 }
 
 func benchLedger(b *testing.B, validators int) {
+	b.Helper()
 	const homes = 64
 	s := newStreet(b, streetOptions{
 		validators: validators, homes: homes, interval: time.Hour, rate: 1, next: 50 * time.Minute,
@@ -106,6 +107,7 @@ func verifyCost(tx []byte) float64 {
 }
 
 func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)

@@ -19,9 +19,6 @@ import (
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
-// ErrInUse: the node that the folder belongs to is running.
-var ErrInUse = errors.New("the engine's databases are in use by another process")
-
 // StoredBlock is a block as the engine keeps it.
 type StoredBlock struct {
 	Height int64

@@ -80,7 +80,10 @@ func TestBlocksReplay(t *testing.T) {
 			t.Errorf("%s: replayed to %+v", m.name, r)
 		}
 	}
-	for range Blocks(s.nodes[0].cfg.Home) {
+	for _, err := range Blocks(s.nodes[0].cfg.Home) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // and the databases are given back
 	}
 	s.nodes[0].start()

@@ -119,35 +119,16 @@ func FuzzBundle(f *testing.F) {
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t, streetOptions{validators: 1, homes: 2, interval: time.Hour, rate: 1, next: 30 * time.Minute})
-	m := s.nodes[0]
-	stranger, first := newHome("stranger"), s.homes[0]
-
-	behind, err := New(m.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := behind.Validate(mustBundle(t, s.order(first, 5, 1))); v != Ignore {
-		t.Errorf("a node that is behind says %v to what it cannot know, want ignore", v)
-	}
-	if v := behind.Validate([]byte("rubbish")); v != Reject {
-		t.Errorf("a node that is behind says %v to rubbish, want reject", v)
-	}
-	if err := behind.Close(); err != nil {
-		t.Fatal(err)
-	}
-
+	m, stranger, first := s.nodes[0], newHome("stranger"), s.homes[0]
 	m.start()
 	s.awaitUp(m)
 	s.admit(m, s.nodes, s.homes...)
 	k := m.next()
-	forge := func(tx []byte) []byte {
-		b := bytes.Clone(tx)
-		b[len(b)-1] ^= 1
-		return b
+	bid := func(chain string, price market.Price) []byte {
+		o := &ledger.PlaceOrder{Interval: k, Seq: 1, Side: market.Bid, Steps: []ledger.Step{{Price: price, WattHours: 1}}}
+		return o.Sign(chain, first.id, first.device)
 	}
 	good := s.order(first, k, 100)
-	expensive := (&ledger.PlaceOrder{Interval: k, Seq: 1, Side: market.Bid, Steps: []ledger.Step{{Price: 1 << 39, WattHours: 1}}}).Sign(s.chain, first.id, first.device)
-	otherChain := (&ledger.PlaceOrder{Interval: k, Seq: 1, Side: market.Bid, Steps: []ledger.Step{{Price: 1, WattHours: 1}}}).Sign("sim-other", first.id, first.device)
 	for _, c := range []struct {
 		name string
 		raw  []byte
@@ -159,10 +140,10 @@ func TestVerdicts(t *testing.T) {
 		{"gate closed", mustBundle(t, s.order(first, k-1, 100)), Ignore},
 		{"too far ahead", mustBundle(t, s.order(first, k+1000, 100)), Ignore},
 		{"unknown household", mustBundle(t, s.order(stranger, k, 100)), Ignore},
-		{"forged", mustBundle(t, forge(s.order(first, k, 7))), Reject},
-		{"forged among good", mustBundle(t, s.order(first, k+2, 1), forge(s.order(first, k, 7))), Reject},
-		{"another chain's", mustBundle(t, otherChain), Reject},
-		{"price out of bounds", mustBundle(t, expensive), Reject},
+		{"forged", mustBundle(t, forged(s.order(first, k, 7))), Reject},
+		{"forged among good", mustBundle(t, s.order(first, k+2, 1), forged(s.order(first, k, 7))), Reject},
+		{"another chain's", mustBundle(t, bid("sim-other", 1)), Reject},
+		{"price out of bounds", mustBundle(t, bid(s.chain, 1<<39)), Reject},
 		{"a tick", mustBundle(t, ledger.NewTick(k, k)), Reject},
 		{"oversized", mustBundle(t, make([]byte, ledger.MaxTxBytes+1)), Reject},
 		{"not a transaction", mustBundle(t, []byte("x")), Reject},
@@ -181,16 +162,62 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s was not counted in %v", name, rejected)
 		}
 	}
+}
 
-	ctx := context.Background()
-	if err := m.Submit(ctx, good); err != nil {
-		t.Errorf("submitting what waits already: %v, want nil", err)
+func forged(tx []byte) []byte {
+	b := bytes.Clone(tx)
+	b[len(b)-1] ^= 1
+	return b
+}
+
+// A node that is behind blames nobody for what it may not know yet.
+func TestVerdictsOfNodeThatIsBehind(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, streetOptions{validators: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
+	n, err := New(s.nodes[0].cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := m.Submit(ctx, s.order(first, k-1, 1)); !isRefusal(err, ledger.CodeGateClosed) {
-		t.Errorf("got %v, want %v", err, ledger.CodeGateClosed)
+	for _, c := range []struct {
+		name string
+		raw  []byte
+		want Verdict
+	}{
+		{"unknown household", mustBundle(t, s.order(s.homes[0], 5, 1)), Ignore},
+		{"not approved", mustBundle(t, forged(s.admission(s.homes[0]))), Ignore},
+		{"rubbish", []byte("x"), Reject},
+	} {
+		if v := n.Validate(c.raw); v != c.want {
+			t.Errorf("%s: %v, want %v", c.name, v, c.want)
+		}
 	}
-	if err := m.Submit(ctx, []byte("x")); !isRefusal(err, ledger.CodeMalformed) {
-		t.Errorf("got %v, want %v", err, ledger.CodeMalformed)
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSubmit(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, streetOptions{validators: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
+	m, ctx := s.nodes[0], context.Background()
+	m.start()
+	s.awaitUp(m)
+	s.admit(m, s.nodes, s.homes...)
+	k := m.next()
+	good := s.order(s.homes[0], k, 1)
+	for range 2 {
+		if err := m.Submit(ctx, good); err != nil {
+			t.Errorf("submitting what is good, or waits already: %v, want nil", err)
+		}
+	}
+	for code, raw := range map[ledger.Code][]byte{
+		ledger.CodeGateClosed:   s.order(s.homes[0], k-1, 1),
+		ledger.CodeMalformed:    []byte("x"),
+		ledger.CodeBadSignature: forged(s.order(s.homes[0], k+1, 1)),
+	} {
+		if err := m.Submit(ctx, raw); !isRefusal(err, code) {
+			t.Errorf("got %v, want %v", err, code)
+		}
 	}
 	done, cancel := context.WithCancel(ctx)
 	cancel()

@@ -30,6 +30,8 @@ var (
 	ErrHalted = errors.New("consensus halted")
 	// ErrClosed: the node has been closed, or Run has been called before.
 	ErrClosed = errors.New("node closed")
+	// ErrInUse: the node that a folder belongs to is running.
+	ErrInUse = errors.New("the engine's databases are in use by another process")
 	// ErrCorrupt: stored blocks do not fit together; the text names the height.
 	ErrCorrupt = errors.New("corrupt block store")
 )

@@ -13,6 +13,7 @@ import (
 
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/store"
 )
 
 // fourNodes is the usual street: gates are half an hour away, so nothing moves by itself.
@@ -361,9 +362,9 @@ func TestPortInUse(t *testing.T) {
 	if !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), s.nodes[0].cfg.Listen) {
 		t.Errorf("got %v, want ErrListen that names %s", err, s.nodes[0].cfg.Listen)
 	}
-	s.nodes[1].done <- err
-	if _, err := New(s.nodes[0].cfg); err == nil {
-		t.Error("a second node opened the same folder")
+	s.nodes[1].done <- nil
+	if _, err := New(s.nodes[0].cfg); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("a second node in the same folder: %v, want ErrInUse", err)
 	}
 }
 

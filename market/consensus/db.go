@@ -6,9 +6,8 @@ import (
 	"os"
 	"sync"
 
-	cmtcfg "github.com/cometbft/cometbft/config"
-
 	dbm "github.com/cometbft/cometbft-db"
+	cmtcfg "github.com/cometbft/cometbft/config"
 )
 
 var errDBClosed = errors.New("engine database closed")

@@ -124,8 +124,7 @@ func firstLine(r any) string {
 // start makes it listen, and take part.
 func (e *engine) start(listen string) error {
 	if err := e.node.Start(); err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) {
+		if _, ok := errors.AsType[*net.OpError](err); ok {
 			return fmt.Errorf("%w on %s for engine peers: %w", ErrListen, listen, err)
 		}
 		return fmt.Errorf("starting engine: %w", err)

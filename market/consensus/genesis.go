@@ -201,7 +201,7 @@ func writeSynced(file string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone already if all went well
 	_, err = tmp.Write(data)
 	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
 	if err == nil {
@@ -258,7 +258,7 @@ func loadValidator(keyFile, stateFile string) (*privval.FilePV, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(stateFile)
+	raw, err := os.ReadFile(filepath.Clean(stateFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading validator state: %w (without it this validator could sign twice; a replica may make a new key)", err)
 	}
@@ -287,7 +287,7 @@ func loadKey(keyFile string) (*privval.FilePVKey, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("reading validator key: %s has mode %04o, others can read it; want 0600", keyFile, info.Mode().Perm())
 	}
-	raw, err := os.ReadFile(keyFile)
+	raw, err := os.ReadFile(filepath.Clean(keyFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading validator key: %w", err)
 	}

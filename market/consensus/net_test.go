@@ -148,7 +148,9 @@ func newStreet(t testing.TB, o streetOptions) *street {
 	t.Cleanup(func() {
 		for _, m := range s.nodes {
 			if m.cancel != nil {
-				m.stop()
+				if err := m.stop(); err != nil {
+					t.Errorf("%s: %v", m.name, err)
+				}
 			}
 		}
 	})
@@ -191,6 +193,7 @@ func letters(r rune) rune {
 
 // testLog shows warnings of a failed test; COMMONWATT_TEST_LOG=debug shows all of it.
 func testLog(t testing.TB, name string) *slog.Logger {
+	t.Helper()
 	level := slog.LevelWarn
 	if os.Getenv("COMMONWATT_TEST_LOG") == "debug" {
 		level = slog.LevelDebug

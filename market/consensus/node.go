@@ -93,8 +93,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		return ErrClosed
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
-	if err := n.awaitGenesis(ctx); err != nil {
-		return nil //nolint:nilerr // ctx ended before the community began
+	if !n.awaitGenesis(ctx) {
+		return nil
 	}
 	e, err := newEngine(ctx, n)
 	if err != nil {
@@ -132,15 +132,16 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// awaitGenesis waits for the chain's first instant; the engine would wait deaf.
-func (n *Node) awaitGenesis(ctx context.Context) error {
+// awaitGenesis waits for the chain's first instant, unless ctx ends before. The engine would
+// wait deaf.
+func (n *Node) awaitGenesis(ctx context.Context) bool {
 	timer := time.NewTimer(time.Until(n.doc.GenesisTime))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	case <-timer.C:
-		return nil
+		return true
 	}
 }
 
@@ -189,14 +190,16 @@ func (n *Node) Submit(ctx context.Context, raw []byte) error {
 	}
 	tx, err := ledger.DecodeTx(raw)
 	if err != nil {
-		return n.refused(err)
+		n.refused(err)
+		return err
 	}
 	if n.pool.get(tx.Hash()) != nil {
 		return nil
 	}
 	added, err := n.take(tx, true)
 	if err != nil {
-		return n.refused(err)
+		n.refused(err)
+		return err
 	}
 	if added {
 		poke(n.outbox)
@@ -227,7 +230,7 @@ func (n *Node) take(tx *ledger.Tx, own bool) (added bool, err error) {
 func (n *Node) Validate(raw []byte) Verdict {
 	txs, err := decodeBundle(raw)
 	if err != nil {
-		_ = n.refused(&ledger.Refusal{Code: ledger.CodeMalformed})
+		n.refused(&ledger.Refusal{Code: ledger.CodeMalformed})
 		return Reject
 	}
 	verdict := Ignore
@@ -263,9 +266,8 @@ func (n *Node) validateTx(raw []byte) Verdict {
 			return Ignore // by now it has been applied
 		}
 	}
-	_ = n.refused(err)
-	var r *ledger.Refusal
-	if errors.As(err, &r) && blame[r.Code] && !n.behind() {
+	n.refused(err)
+	if r, ok := errors.AsType[*ledger.Refusal](err); ok && blame[r.Code] && !n.behind() {
 		return Reject
 	}
 	return Ignore

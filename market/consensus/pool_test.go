@@ -328,8 +328,8 @@ func TestRefusalNames(t *testing.T) {
 		}
 	}
 	n := &Node{}
-	_ = n.refused(full("pool", 1, 1))
-	_ = n.refused(errors.New("not a refusal"))
+	n.refused(full("pool", 1, 1))
+	n.refused(errors.New("not a refusal"))
 	if got := n.counts.snapshot(); got["pool-full"] != 1 || got["other"] != 1 {
 		t.Errorf("counted %v", got)
 	}

@@ -126,11 +126,10 @@ func (c *counts) snapshot() map[string]uint64 {
 	return maps.Clone(c.byName)
 }
 
-// refused counts a refusal and returns it.
-func (n *Node) refused(err error) error {
+// refused counts a refusal.
+func (n *Node) refused(err error) {
 	name := "other"
-	var r *ledger.Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*ledger.Refusal](err); ok {
 		name = codeName(r.Code)
 	}
 	n.counts.mu.Lock()
@@ -139,7 +138,6 @@ func (n *Node) refused(err error) error {
 		n.counts.byName = map[string]uint64{}
 	}
 	n.counts.byName[name]++
-	return err
 }
 
 // eventQueue is how many events may wait for a slow subscriber.

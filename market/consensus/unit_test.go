@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -285,7 +284,6 @@ func TestValidatorKeys(t *testing.T) {
 	if id := NodeID(pub); len(id) != 40 || validatePeer(id+"@localhost:9000") != nil {
 		t.Errorf("node id %q", id)
 	}
-	_ = ed25519.PublicKey(pub)
 }
 
 // A slow subscriber misses the oldest blocks, is told so, and holds nobody up.

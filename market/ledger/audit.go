@@ -67,8 +67,17 @@ func (s *State) auditMeter(id MeterID) error {
 		return fmt.Errorf("belongs to household %s, which names meter %s", m.Household, h.Meter)
 	case m.From > s.clock.Next:
 		return fmt.Errorf("reports from %d on, after the next interval %d", m.From, s.clock.Next)
+	case len(m.Gaps) > maxGaps:
+		return fmt.Errorf("has %d gaps, want at most %d", len(m.Gaps), maxGaps)
 	case m.Last < m.From-1 || m.Last >= s.clock.Next:
 		return fmt.Errorf("has reported up to %d, want %d to %d", m.Last, m.From-1, s.clock.Next-1)
+	}
+	free := m.From // the first Interval that the next gap may have
+	for _, g := range m.Gaps {
+		if g.From < free || g.To < g.From || g.To >= m.Last {
+			return fmt.Errorf("has a gap from %d to %d, want rising ones from %d to %d", g.From, g.To, free, m.Last-1)
+		}
+		free = g.To + 2 // something reported is between two
 	}
 	return nil
 }

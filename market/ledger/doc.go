@@ -18,6 +18,12 @@
 //	    an empty block changes nothing.
 //	L6  What is encoded is canonical: decoding and encoding again gives the same
 //	    bytes, and anything else is refused.
+//	L7  Two reports of neighbouring Intervals share the reading between them, in
+//	    whatever order they come: no energy is counted twice, or never.
+//	L8  No transaction that is accepted can make Apply fail: the rules bound every
+//	    amount, and a tick bounds what a block has to do.
+//
+// State.Audit looks for violations of these in a state.
 //
 // # Bytes
 //

@@ -70,6 +70,7 @@ type Meter struct {
 	From       market.Interval // the first Interval it reports
 	Last       market.Interval // the newest Interval reported; From-1 at first
 	LastEnd    [32]byte        // hash of the reading that ended Last
+	Gaps       []Gap           // not reported before Last, oldest first; nil: none
 }
 
 // Quality says how the energy of an Interval is known.

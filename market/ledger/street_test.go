@@ -266,6 +266,9 @@ func (s *street) show(out *strings.Builder, args []string) error {
 			return nil
 		}
 		fmt.Fprintf(out, "of %s, signed by %s, %s, from +%d, last %+d\n", s.words(m.Household.String()), m.SignedBy, m.Definition, m.From-s.First, m.Last-s.First)
+		for _, g := range m.Gaps {
+			fmt.Fprintf(out, "gap +%d to +%d, start known %v\n", g.From-s.First, g.To-s.First, g.Start != [32]byte{})
+		}
 	default:
 		return fmt.Errorf("unknown thing")
 	}

@@ -152,7 +152,7 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 	if r.last() >= d.next() {
 		return refuse(CodeNotCleared, "from", "interval %d is not cleared yet, the next gate is that of %d", r.last(), d.next())
 	}
-	if refusal := r.checkReadings(d, m); refusal != nil {
+	if refusal := r.checkReadings(d); refusal != nil {
 		return refusal
 	}
 	for k := r.From; k <= r.last(); k++ {
@@ -160,10 +160,11 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 			return refusal
 		}
 	}
-	return nil
+	_, refusal = r.joins(d, m)
+	return refusal
 }
 
-func (r *ReportMeter) checkReadings(d *draft, m *Meter) *Refusal {
+func (r *ReportMeter) checkReadings(d *draft) *Refusal {
 	most := uint64(d.rules().MaxWattHours) * uint64(r.Count) //nolint:gosec // rules are positive, below 2^52 together
 	if got := *r.End.ImportWh - *r.Start.ImportWh; got > most {
 		return refuse(CodeBadQuantity, "import", "got %d Wh in %d intervals, want at most %d", got, r.Count, most)
@@ -176,9 +177,6 @@ func (r *ReportMeter) checkReadings(d *draft, m *Meter) *Refusal {
 	}
 	if refusal := d.atBoundary("end", r.End.AtMs, d.calendar().End(r.last())); refusal != nil {
 		return refusal
-	}
-	if r.From == m.Last+1 && m.LastEnd != ([32]byte{}) && r.Start.Hash() != m.LastEnd {
-		return refuse(CodeBadReading, "start", "is not the reading that ended interval %d", m.Last)
 	}
 	return nil
 }
@@ -244,6 +242,11 @@ func (r *ReportMeter) apply(d *draft, tx *Tx) error {
 	if err != nil {
 		return err
 	}
+	gaps, refusal := r.joins(d, m)
+	if refusal != nil {
+		return refusal // check has asked before
+	}
+	m.Gaps = gaps
 	if r.last() > m.Last {
 		m.Last, m.LastEnd = r.last(), r.End.Hash()
 	}

@@ -3,10 +3,10 @@ package household
 import (
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -81,16 +81,23 @@ func (e *ConfigError) Error() string {
 func LoadConfig(path string) (Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Config{}, &ConfigError{File: path, Text: "cannot be read: " + errors.Unwrap(err).Error()}
+		return Config{}, unreadable(path, err)
 	}
 	if info.Size() > maxConfigBytes {
 		return Config{}, &ConfigError{File: path, Text: fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxConfigBytes)}
 	}
 	raw, err := os.ReadFile(path) //nolint:gosec // the path is the person's own
 	if err != nil {
-		return Config{}, &ConfigError{File: path, Text: err.Error()}
+		return Config{}, unreadable(path, err)
 	}
 	return parseConfig(path, raw)
+}
+
+func unreadable(path string, err error) *ConfigError {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err // its text has the path once more
+	}
+	return &ConfigError{File: path, Text: "cannot be read: " + err.Error()}
 }
 
 func parseConfig(path string, raw []byte) (Config, error) {
@@ -99,8 +106,11 @@ func parseConfig(path string, raw []byte) (Config, error) {
 	if err != nil {
 		return c, yamlError(path, err)
 	}
+	if len(file.Docs) > 1 {
+		return c, &ConfigError{File: path, Line: line(file.Docs[1].Body), Text: "a second document begins here, want one"}
+	}
 	for _, doc := range file.Docs {
-		if err := checkKeys(doc.Body, reflect.TypeOf(c), ""); err != nil {
+		if err := checkKeys(doc.Body, reflect.TypeOf(c), "", 0); err != nil {
 			err.File = path
 			return c, err
 		}
@@ -126,48 +136,68 @@ func yamlError(path string, err error) *ConfigError {
 	return e
 }
 
+// maxDepth is how deep a configuration nests at most; a valid one has 3 levels.
+const maxDepth = 8
+
 // checkKeys finds the first key that the struct does not have, so that the answer
-// can name what it might have been.
-func checkKeys(n ast.Node, t reflect.Type, path string) *ConfigError {
+// can name what it might have been. Anchors and aliases have no place in so small a
+// file, and one can blow up another.
+func checkKeys(n ast.Node, t reflect.Type, path string, depth int) *ConfigError {
+	if depth > maxDepth {
+		return &ConfigError{Line: line(n), Key: path, Text: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+	}
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		for _, v := range n.Values {
-			if err := checkKey(v, t, path); err != nil {
+			if err := checkKey(v, t, path, depth); err != nil {
 				return err
 			}
 		}
 	case *ast.MappingValueNode:
-		return checkKey(n, t, path)
+		return checkKey(n, t, path, depth)
 	case *ast.SequenceNode:
 		if t.Kind() != reflect.Slice {
 			return nil // the decoder says what type is wanted
 		}
 		for i, v := range n.Values {
-			if err := checkKeys(v, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			if err := checkKeys(v, t.Elem(), fmt.Sprintf("%s[%d]", path, i), depth+1); err != nil {
 				return err
 			}
 		}
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+		return &ConfigError{Line: line(n), Key: path, Text: "anchors, aliases and tags are not allowed, want the value itself"}
 	}
 	return nil
 }
 
-func checkKey(v *ast.MappingValueNode, t reflect.Type, path string) *ConfigError {
+func checkKey(v *ast.MappingValueNode, t reflect.Type, path string, depth int) *ConfigError {
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
-	key := v.Key.GetToken().Value
+	key := ""
+	if token := v.Key.GetToken(); token != nil {
+		key = token.Value
+	}
 	var allowed []string
 	for i := range t.NumField() {
 		name := t.Field(i).Tag.Get("yaml")
 		if name == key {
-			return checkKeys(v.Value, t.Field(i).Type, join(path, key))
+			return checkKeys(v.Value, t.Field(i).Type, join(path, key), depth+1)
 		}
 		allowed = append(allowed, name)
 	}
 	return &ConfigError{
-		Line: v.Key.GetToken().Position.Line, Key: join(path, key),
+		Line: line(v.Key), Key: join(path, key),
 		Text: "unknown key, want one of " + strings.Join(allowed, ", "),
 	}
+}
+
+// line is where a node begins; 0 if it does not know.
+func line(n ast.Node) int {
+	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
+		return 0
+	}
+	return n.GetToken().Position.Line
 }
 
 func join(path, key string) string {
@@ -177,51 +207,27 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// lineOf finds the line of a key given as "meters[1].role"; 0 if it is not there.
+// lineOf finds the line of a key given as "meters[1].role"; that of what it should be
+// in if it is not there, and 0 if there is nothing at all.
 func lineOf(f *ast.File, key string) int {
-	p, err := yaml.PathString("$." + key)
-	if err != nil {
-		return 0
+	for key != "" {
+		if p, err := yaml.PathString("$." + key); err == nil {
+			if n, err := p.FilterFile(f); err == nil && n != nil {
+				return line(n)
+			}
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
 	}
-	n, err := p.FilterFile(f)
-	if err != nil || n == nil {
-		return 0
-	}
-	return n.GetToken().Position.Line
+	return 0
 }
 
-func (c *Config) validate() *ConfigError {
-	bad := func(key, format string, args ...any) *ConfigError {
-		return &ConfigError{Key: key, Text: fmt.Sprintf(format, args...)}
-	}
-	if c.Name == "" || len(c.Name) > 50 {
-		return bad("name", "got %q, want 1 to 50 characters", c.Name)
-	}
-	if c.Role != "validator" && c.Role != "replica" {
-		return bad("role", "got %q, want validator or replica", c.Role)
-	}
-	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log) {
-		return bad("log", "got %q, want debug, info, warn or error", c.Log)
-	}
-	for key, addr := range map[string]string{"listen.api": c.Listen.API, "listen.engine": c.Listen.Engine} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return bad(key, "got %q, want host:port, such as 127.0.0.1:8600", addr)
+// locate gives an error about the configuration in dir its file and line.
+func (e *ConfigError) locate(dir string) *ConfigError {
+	e.File = filepath.Join(dir, ConfigFile)
+	if raw, err := os.ReadFile(e.File); err == nil { //nolint:gosec // the home's own folder
+		if f, err := parser.ParseBytes(raw, 0); err == nil {
+			e.Line = lineOf(f, e.Key)
 		}
 	}
-	if len(c.Listen.Gossip) == 0 {
-		return bad("listen.gossip", "want at least one multiaddr, such as /ip4/0.0.0.0/tcp/8602")
-	}
-	connections := 0
-	for i, m := range c.Meters {
-		if !slices.Contains([]string{RoleConnection, RoleSolar, RoleBattery}, m.Role) {
-			return bad(fmt.Sprintf("meters[%d].role", i), "got %q, want connection, solar or battery", m.Role)
-		}
-		if m.Role == RoleConnection {
-			connections++
-		}
-	}
-	if connections != 1 {
-		return bad("meters", "got %d meters of role connection, want exactly 1: it is the one that is settled", connections)
-	}
-	return nil
+	return e
 }

@@ -2,14 +2,16 @@ package household
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"text/template"
 )
 
 // configTemplate is agent.yaml as a person should find it: every key is there and
-// says what it is for. Values are quoted as JSON strings, which YAML reads too.
+// says what it is for. Texts are quoted, so that none can be taken for anything else.
 var configTemplate = template.Must(template.New(ConfigFile).Funcs(template.FuncMap{
 	"quote": func(s string) string { return fmt.Sprintf("%q", s) },
 }).Parse(`# What is particular to this gateway. What the community decided is in community.json.
@@ -19,11 +21,11 @@ name: {{quote .Name}}        # shown on the page; stays on this machine
 role: {{.Role}}     # validator (keeps the ledger with others) or replica (follows it)
 
 listen:
-  api: {{.Listen.API}}      # the page and the JSON API
-  engine: {{.Listen.Engine}}  # the ledger's engine, for other homes
+  api: {{quote .Listen.API}}      # the page and the JSON API
+  engine: {{quote .Listen.Engine}}  # the ledger's engine, for other homes
   gossip:                  # libp2p: orders and meter reports
 {{- range .Listen.Gossip}}
-    - {{.}}
+    - {{quote .}}
 {{- end}}
   hosts: [{{range $i, $h := .Listen.Hosts}}{{if $i}}, {{end}}{{quote $h}}{{end}}]  # further names under which the page is reached, such as house.local
 
@@ -44,7 +46,7 @@ peers:                     # whom to call first
 meters:
 {{- range .Meters}}
   - role: {{.Role}}
-    definition: {{.Definition}}
+    definition: {{quote .Definition}}
     address: {{quote .Address}}
     unit: {{.Unit}}              # Modbus unit id; 0 is the definition's own
 {{- end}}
@@ -53,21 +55,50 @@ log: {{.Log}}                  # debug, info, warn or error
 `))
 
 // WriteConfig writes agent.yaml with comments. What it writes, LoadConfig reads
-// back the same.
+// back the same; a Config that LoadConfig would refuse is not written.
 func WriteConfig(dir string, c Config) error {
 	if c.Log == "" {
 		c.Log = "info"
+	}
+	path := filepath.Join(dir, ConfigFile)
+	if err := c.validate(); err != nil {
+		err.File = path
+		return err
 	}
 	var b bytes.Buffer
 	if err := configTemplate.Execute(&b, c); err != nil {
 		return fmt.Errorf("writing %s: %w", ConfigFile, err)
 	}
-	path := filepath.Join(dir, ConfigFile)
-	if _, err := parseConfig(path, b.Bytes()); err != nil {
+	again, err := parseConfig(path, b.Bytes())
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", ConfigFile, err)
+	if !reflect.DeepEqual(plain(again), plain(c)) {
+		return fmt.Errorf("writing %s: it would not be read back the same", ConfigFile)
+	}
+	return replaceFile(path, b.Bytes())
+}
+
+// plain makes an empty list and none the same.
+func plain(c Config) Config {
+	for _, list := range []*[]string{&c.Listen.Gossip, &c.Listen.Hosts, &c.Peers.Engine, &c.Peers.Gossip} {
+		*list = append([]string(nil), *list...)
+	}
+	return c
+}
+
+// replaceFile writes a file that only its owner can read, whole or not at all.
+func replaceFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
 	}
 	return nil
 }

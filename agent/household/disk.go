@@ -1,10 +1,13 @@
 package household
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"runtime/debug"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -18,6 +21,10 @@ import (
 
 // ErrInUse is returned when another agent has this home's folder.
 var ErrInUse = errors.New("another agent runs in this folder")
+
+// ErrDamaged is returned when home.db cannot be trusted. It is never mended by itself,
+// because only a person can say what to do about readings that are lost.
+var ErrDamaged = errors.New("home.db is damaged: move it away to begin anew; intervals that the ledger has no report of yet are then settled by a substitute")
 
 // diskFormat is the version of home.db's layout.
 const diskFormat = "commonwatt-home/1"
@@ -41,42 +48,80 @@ type meterState struct {
 	Tracker meter.TrackerState
 }
 
+// openDisk opens home.db or makes it. A new one has a meterState at once, so that a
+// lost one can be told from none: beginning anew by mistake would use the numbers of
+// readings twice.
 func openDisk(path string) (*disk, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("opening %s: %w", path, ErrInUse)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		m, err := tx.CreateBucketIfNotExists(bucketMeter)
-		if err != nil {
-			return err
-		}
-		if f := m.Get(keyFormat); f != nil && string(f) != diskFormat {
-			return fmt.Errorf("format %q, want %q", f, diskFormat)
-		}
-		if err := m.Put(keyFormat, []byte(diskFormat)); err != nil {
-			return err
-		}
-		_, err = tx.CreateBucketIfNotExists(bucketReports)
+	d := new(disk)
+	err := guard(func() (err error) {
+		d.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
 		return err
 	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), db.Close())
+	var system *fs.PathError
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("opening %s: %w", path, ErrInUse)
+	case err != nil && !errors.As(err, &system) && !errors.Is(err, ErrDamaged):
+		return nil, fmt.Errorf("opening %s: %w: %w", path, ErrDamaged, err)
+	case err != nil:
+		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	return &disk{db: db}, nil
+	if err := d.update(prepareDisk); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), d.close())
+	}
+	return d, nil
+}
+
+func prepareDisk(tx *bolt.Tx) error {
+	m, err := tx.CreateBucketIfNotExists(bucketMeter)
+	if err != nil {
+		return err
+	}
+	switch f := m.Get(keyFormat); {
+	case f == nil && m.Get(keyState) == nil:
+		if err := errors.Join(m.Put(keyFormat, []byte(diskFormat)), putSealed(m, keyState, meterState{})); err != nil {
+			return err
+		}
+	case string(f) != diskFormat:
+		return fmt.Errorf("%w: format is %q, want %q", ErrDamaged, f, diskFormat)
+	}
+	_, err = tx.CreateBucketIfNotExists(bucketReports)
+	return err
 }
 
 func (d *disk) close() error { return d.db.Close() }
 
+func (d *disk) update(f func(tx *bolt.Tx) error) error {
+	return guard(func() error { return d.db.Update(f) })
+}
+
+func (d *disk) view(f func(tx *bolt.Tx) error) error {
+	return guard(func() error { return d.db.View(f) })
+}
+
+// guard turns a panic of bbolt, which is how it meets some damaged pages, and the fault
+// of reading beyond a file that was cut short, into ErrDamaged.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: a page cannot be read: %v", ErrDamaged, r)
+		}
+	}()
+	return f()
+}
+
 // saveBoundary makes a boundary reading, and the report it closes if there is
-// one, durable together.
-func (d *disk) saveBoundary(s meterState, report *ledger.ReportMeter) error {
-	return d.db.Update(func(tx *bolt.Tx) error {
+// one, durable together; the reports given up make room for it.
+func (d *disk) saveBoundary(s meterState, report *ledger.ReportMeter, givenUp ...market.Interval) error {
+	return d.update(func(tx *bolt.Tx) error {
 		if err := putSealed(tx.Bucket(bucketMeter), keyState, s); err != nil {
 			return err
+		}
+		for _, k := range givenUp {
+			if err := tx.Bucket(bucketReports).Delete(intervalKey(k)); err != nil {
+				return err
+			}
 		}
 		if report == nil {
 			return nil
@@ -86,32 +131,48 @@ func (d *disk) saveBoundary(s meterState, report *ledger.ReportMeter) error {
 }
 
 func (d *disk) loadMeter() (s meterState, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
-		_, err := getSealed(tx.Bucket(bucketMeter), keyState, &s)
-		return err
-	})
-	return s, err
+	err = d.view(func(tx *bolt.Tx) error { return getSealed(tx.Bucket(bucketMeter), keyState, &s) })
+	if err != nil {
+		return s, fmt.Errorf("reading home.db: %w", err)
+	}
+	return s, nil
 }
 
 // loadReports returns what the ledger does not hold yet, oldest first. Readings are
 // rewritten by nobody, so a damaged one is an error, not a gap.
 func (d *disk) loadReports() (reports []*ledger.ReportMeter, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
+	err = d.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketReports)
 		return b.ForEach(func(k, _ []byte) error {
 			r := new(ledger.ReportMeter)
-			if _, err := getSealed(b, k, r); err != nil {
+			if err := getSealed(b, k, r); err != nil {
 				return err
+			}
+			if !bytes.Equal(k, intervalKey(r.From)) || !complete(r) {
+				return fmt.Errorf("%w: record %x is not the report it should be", ErrDamaged, k)
 			}
 			reports = append(reports, r)
 			return nil
 		})
 	})
-	return reports, err
+	if err != nil {
+		return nil, fmt.Errorf("reading home.db: %w", err)
+	}
+	return reports, nil
+}
+
+// complete says whether a report has all that remember relies on.
+func complete(r *ledger.ReportMeter) bool {
+	for _, pair := range [][2]*uint64{{r.Start.ImportWh, r.End.ImportWh}, {r.Start.ExportWh, r.End.ExportWh}} {
+		if pair[0] == nil || pair[1] == nil || *pair[1] < *pair[0] {
+			return false
+		}
+	}
+	return r.Count >= 1 && r.Count <= maxReportSpan && r.From >= 0 && r.From <= market.MaxInterval
 }
 
 func (d *disk) dropReport(from market.Interval) error {
-	return d.db.Update(func(tx *bolt.Tx) error {
+	return d.update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketReports).Delete(intervalKey(from))
 	})
 }
@@ -141,16 +202,13 @@ func putSealed(b *bolt.Bucket, key []byte, v any) error {
 	return b.Put(key, append(sum[:], raw...))
 }
 
-func getSealed(b *bolt.Bucket, key []byte, v any) (found bool, err error) {
+func getSealed(b *bolt.Bucket, key []byte, v any) error {
 	sealed := b.Get(key)
-	if sealed == nil {
-		return false, nil
-	}
 	if len(sealed) < sha256.Size || sha256.Sum256(sealed[sha256.Size:]) != [32]byte(sealed[:sha256.Size]) {
-		return false, fmt.Errorf("record %x in home.db is damaged: its checksum does not match", key)
+		return fmt.Errorf("%w: the checksum of record %x does not match", ErrDamaged, key)
 	}
 	if err := cbor.Unmarshal(sealed[sha256.Size:], v); err != nil {
-		return false, fmt.Errorf("record %x in home.db: %w", key, err)
+		return fmt.Errorf("%w: record %x: %w", ErrDamaged, key, err)
 	}
-	return true, nil
+	return nil
 }

@@ -1,28 +1,47 @@
 // Package household runs one home: it reads the meters, closes intervals into
 // reports, quotes orders, follows the ledger, and shows all of it to the api.
 //
+// # Invariants
+//
+// Tests quote these by number.
+//
+//	H1  A boundary reading, and the report that it closes, are in home.db in one
+//	    transaction before anybody hears of them. A report stays there until the
+//	    ledger holds what it says, so a home without network, or a killed agent,
+//	    loses nothing: the next proven boundary closes the gap.
+//	H2  The reports telescope: over any time in which all boundaries at its ends are
+//	    proven they add up to what the counters went on, to the Wh.
+//	H3  Only readings of the meter that the ledger knows as this home's count. One of
+//	    another meter, a counter that fell, a device clock that is ahead: set aside,
+//	    with a problem on the page.
+//	H4  Unknown is nil. A gap is never filled with 0, and what does not fit together
+//	    is not shown.
+//	H5  For an interval one order is made; it is sent again until the ledger has it,
+//	    and not made anew after a restart if the ledger has it.
+//	H6  A picture's account is of one state of the ledger: balance = earned - spent.
+//	H7  All that grows is bounded: pending reports by maxPending, what is remembered of
+//	    metered energy by keptMetered, lines of the book by keptLines and the
+//	    correction window, texts of devices by maxText.
+//
 // # Goroutines
 //
 // Home.Run owns one goroutine for each meter (poll), one that brings reports,
 // orders and the admission to the ledger (trade), and one that follows the ledger
 // and rebuilds the picture (follow). They share state under Home.mu, which is never held
 // while waiting for a device, the disk or the ledger. Run returns when all have
-// ended.
+// ended. A meter that speaks by itself is listened to from New on, until Run or
+// Close ends.
 //
-// # Time
+// # Time, units and signs
 //
 // Every label is community time; every wait is wall time. A reading that proves the
 // boundary of an interval is the first good one at or after it, within the
-// tolerance that the community's rules name.
-//
-// # What survives
-//
-// Before a boundary reading or a report leaves the house it is in home.db. A
-// report stays there until the ledger holds its intervals, so a home without
-// network, or a killed agent, loses nothing: the next proven boundary closes the
-// gap. Unknown stays unknown; a gap is never filled with zero.
+// tolerance that the community's rules name. Energy is Wh, power W, import
+// positive; for the page's signs see package api.
 //
 // # Errors
 //
 // ConfigError: the configuration cannot be right; it names file, line and key.
+// ErrInUse, ErrDamaged: about home.db. Run ends with the error of a disk or a ledger
+// that cannot go on, never with that of a device.
 package household

@@ -22,7 +22,10 @@ func (h *Home) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-events:
+		case _, open := <-events:
+			if !open {
+				events = nil // the ledger has ended
+			}
 		case <-h.dirty:
 		case <-idle.C:
 		}

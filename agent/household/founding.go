@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
@@ -158,9 +159,12 @@ func approve(officers []ed25519.PrivateKey, msg []byte) []ledger.Approval {
 	return as
 }
 
+// maxAdmission bounds the transactions of an admission; there are two.
+const maxAdmission = 8
+
 // loadAdmission reads the transactions that make the home a member; a home that
 // was registered in another way has none.
-func loadAdmission(dir string) ([][]byte, error) {
+func loadAdmission(dir string, id market.HouseholdID) ([]admission, error) {
 	path := filepath.Join(dir, AdmissionFile)
 	f, err := os.Open(path) //nolint:gosec // inside the home's own folder
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,7 +174,7 @@ func loadAdmission(dir string) ([][]byte, error) {
 		return nil, fmt.Errorf("reading admission: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	var txs [][]byte
+	var txs []admission
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 4*ledger.MaxTxBytes)
 	for n := 1; lines.Scan(); n++ {
@@ -178,9 +182,12 @@ func loadAdmission(dir string) ([][]byte, error) {
 		if text == "" {
 			continue
 		}
-		tx, err := hex.DecodeString(text)
+		tx, err := parseAdmission(text, id)
+		if err == nil && len(txs) == maxAdmission {
+			err = fmt.Errorf("want at most %d transactions", maxAdmission)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("reading admission: %s:%d: want hexadecimal digits: %w", path, n, err)
+			return nil, fmt.Errorf("reading admission: %s:%d: %w", path, n, err)
 		}
 		txs = append(txs, tx)
 	}
@@ -188,4 +195,27 @@ func loadAdmission(dir string) ([][]byte, error) {
 		return nil, fmt.Errorf("reading admission: %s: %w", path, err)
 	}
 	return txs, nil
+}
+
+// admission is one approved transaction of the home's own.
+type admission struct {
+	kind ledger.Kind
+	raw  []byte
+}
+
+func parseAdmission(text string, id market.HouseholdID) (admission, error) {
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return admission{}, fmt.Errorf("want hexadecimal digits: %w", err)
+	}
+	tx, err := ledger.DecodeTx(raw)
+	switch {
+	case err != nil:
+		return admission{}, fmt.Errorf("want a transaction: %w", err)
+	case tx.Kind() != ledger.KindHousehold && tx.Kind() != ledger.KindMeter:
+		return admission{}, fmt.Errorf("got a transaction of kind %s, want household or meter", tx.Kind())
+	case tx.Household() != id:
+		return admission{}, fmt.Errorf("is for household %s, this home is %s: was the file of another one copied?", tx.Household(), id)
+	}
+	return admission{kind: tx.Kind(), raw: raw}, nil
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
-	"github.com/commonwatt/commonwatt/meter"
 	"github.com/commonwatt/commonwatt/meter/modbus"
 )
 
@@ -31,13 +30,13 @@ type Ledger interface {
 	Results(from market.Interval, f func(*ledger.MarketResult) bool) error
 }
 
-// Options are what New needs; all are required save Peers and Pool.
+// Options are what New needs; all are required save Peers.
 type Options struct {
 	Config Config
 	Dir    string
 	Keys   *Keys
 	Ledger Ledger
-	Peers  func() []api.Peer // who we gossip with; may be nil
+	Peers  func() []api.Peer // whom we gossip with; may be nil
 	Now    func() time.Time  // the wall clock
 	Log    *slog.Logger
 }
@@ -53,17 +52,19 @@ type Home struct {
 	disk     *disk
 	pool     *modbus.Pool
 
-	admission [][]byte
+	admission []admission
 	meters    []*device
 	prover    *prover // the connection meter's; owned by its poll goroutine
 	dirty     chan struct{}
 	snapshot  atomic.Pointer[api.Snapshot]
 	watchers  watchers
 
-	mu      sync.Mutex // guards what follows and the views of the devices
-	reports map[market.Interval]*pending
-	metered map[market.Interval]energy // what this home knows itself, newest 200
-	book    *book
+	mu          sync.Mutex // guards what follows and the views of the devices
+	reports     map[market.Interval]*pending
+	metered     map[market.Interval]energy // what this home knows itself, newest 200
+	notAdmitted string                     // why the admission was refused; empty: it was not
+
+	book *book // of New, then of follow
 }
 
 // energy is what the connection meter counted in one interval.
@@ -72,8 +73,9 @@ type energy struct {
 	Quality        ledger.Quality
 }
 
-// New prepares a home: it opens its disk and its meters and starts nothing. A mistake
-// in the configuration of a meter is a *ConfigError that names it.
+// New prepares a home: it opens its disk and its meters. It starts nothing but what a
+// meter that speaks by itself needs to be heard. A mistake in the configuration of a
+// meter is a *ConfigError that names it; ErrInUse and ErrDamaged are about home.db.
 func New(o Options) (*Home, error) {
 	h := &Home{
 		opt: o, id: o.Keys.ID(), pool: modbus.NewPool(modbus.Options{Log: o.Log}),
@@ -84,7 +86,7 @@ func New(o Options) (*Home, error) {
 		h.chainID, h.clock, h.calendar, h.rules = s.ChainID(), s.Clock(), s.Calendar(), s.Rules()
 	})
 	var err error
-	if h.admission, err = loadAdmission(o.Dir); err != nil {
+	if h.admission, err = loadAdmission(o.Dir, h.id); err != nil {
 		return nil, err
 	}
 	if h.disk, err = openDisk(filepath.Join(o.Dir, DiskFile)); err != nil {
@@ -105,20 +107,17 @@ func (h *Home) prepare() error {
 		h.remember(r)
 	}
 	h.book = newBook(h.id, h.opt.Ledger, h.rules)
-	for i, c := range h.opt.Config.Meters {
-		d, err := h.openDevice(c)
-		if ce := (*meter.ConfigError)(nil); errors.As(err, &ce) {
-			return &ConfigError{
-				File: filepath.Join(h.opt.Dir, ConfigFile), Key: fmt.Sprintf("meters[%d].%s", i, ce.Field),
-				Text: fmt.Sprintf("got %q, want %s", ce.Got, ce.Want),
-			}
-		}
+	for i := range h.opt.Config.Meters {
+		d, err := h.openDevice(i)
 		if err != nil {
 			return err
 		}
 		h.meters = append(h.meters, d)
 	}
 	if h.prover, err = h.newProver(); err != nil {
+		return err
+	}
+	if err := h.book.refresh(); err != nil {
 		return err
 	}
 	h.rebuild()

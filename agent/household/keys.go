@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,15 +61,10 @@ func CreateKey(path string) error {
 	if err != nil {
 		return fmt.Errorf("creating key: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // inside the home's own folder
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err // nil: there is one
 	}
-	if err != nil {
-		return fmt.Errorf("creating key: %w", err)
-	}
-	_, err = fmt.Fprintln(f, hex.EncodeToString(key.Seed()))
-	return errors.Join(err, f.Sync(), f.Close())
+	return replaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
 }
 
 // LoadKeys reads the home's keys. A key file that others can read is refused.
@@ -83,16 +79,24 @@ func LoadKeys(dir string) (*Keys, error) {
 	return k, nil
 }
 
+// maxKeyBytes bounds what is read of a key file; a right one has 65 bytes.
+const maxKeyBytes = 1 << 10
+
 // LoadKey reads one key file: 64 hexadecimal digits, an Ed25519 seed.
 func LoadKey(path string) (ed25519.PrivateKey, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path) //nolint:gosec // inside the home's own folder
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("loading key: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("loading key %s: others can read it (mode %04o): make it yours alone with `chmod 600 %s`", path, mode, path)
 	}
-	raw, err := os.ReadFile(path) //nolint:gosec // inside the home's own folder
+	raw, err := io.ReadAll(io.LimitReader(f, maxKeyBytes))
 	if err != nil {
 		return nil, fmt.Errorf("loading key: %w", err)
 	}

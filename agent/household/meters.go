@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
 )
 
@@ -22,26 +24,40 @@ type device struct {
 // deviceView is what is known of a device now.
 type deviceView struct {
 	state    api.MeterState
-	note     string
+	note     string // why it is not ok, or what is wrong with its proofs
 	identity string
-	quality  string
 	lastAt   time.Time // community time of the last accepted sample
 	sample   meter.Sample
-	failures int
+	failures int    // reads in a row that gave nothing
+	unproven string // connection only: why its last boundary is not proven
 }
 
 // readTimeout bounds one look at a pull source on the wall clock.
 const readTimeout = 3 * time.Second
 
+// rubbishPause follows a message that cannot be read; the source keeps what comes
+// meanwhile.
+const rubbishPause = 100 * time.Millisecond
+
 // silentAfter is how many failed reads in a row make a meter silent.
 const silentAfter = 3
 
-func (h *Home) openDevice(c MeterConfig) (*device, error) {
+// maxPowerW bounds what any connection can carry; a device that tells more tells
+// nothing. It also keeps sums from overflowing.
+const maxPowerW = 1e9
+
+// openDevice opens the i-th meter of the configuration.
+func (h *Home) openDevice(i int) (*device, error) {
+	c := h.opt.Config.Meters[i]
 	src, err := meter.Open(context.Background(), meter.Config{
 		Definition: c.Definition, Address: c.Address, Unit: c.Unit,
-		Now: h.community, Timeout: 0, Log: h.opt.Log.With("meter", c.Role), Pool: h.pool,
-		ClientID: "commonwatt-" + h.id.String()[:12] + "-" + c.Role,
+		Now: h.community, Log: h.opt.Log.With("meter", c.Role), Pool: h.pool,
+		// Two clients of one broker with one id throw each other off for ever.
+		ClientID: fmt.Sprintf("commonwatt-%s-%d", h.id.String()[:12], i),
 	})
+	if ce := (*meter.ConfigError)(nil); errors.As(err, &ce) {
+		return nil, bad(fmt.Sprintf("meters[%d].%s", i, ce.Field), "got %q, want %s", ce.Got, ce.Want).locate(h.opt.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +97,16 @@ func (h *Home) poll(ctx context.Context, d *device) error {
 		} else if err := h.observe(d, sample); err != nil {
 			return err
 		}
-		if !d.source.Push() && !pause(ctx, h.nextPoll()) {
-			return nil
-		}
-		if d.source.Push() && err != nil && !pause(ctx, h.period()) {
-			return nil
+		switch {
+		case !d.source.Push():
+			if !pause(ctx, h.nextPoll()) {
+				return nil
+			}
+		case err != nil && !errors.Is(err, meter.ErrNoMessage):
+			// Lest a broker that sends rubbish, or a source that fails at once, makes us spin.
+			if !pause(ctx, rubbishPause) {
+				return nil
+			}
 		}
 	}
 	return nil
@@ -105,16 +126,20 @@ func (h *Home) nextPoll() time.Duration {
 	return max(min(h.period(), boundary), settle)
 }
 
+// failed notes a read that gave nothing. A push source has by then waited for longer
+// than a device keeps quiet; a pull source may be asked again.
 func (h *Home) failed(d *device, err error) {
 	h.mu.Lock()
-	d.view.failures++
-	first := d.view.failures == silentAfter
-	if d.view.failures >= silentAfter || errors.Is(err, meter.ErrNoMessage) {
-		d.view.state = api.MeterSilent
+	v := &d.view
+	was := v.state
+	v.failures++
+	if v.failures >= silentAfter || errors.Is(err, meter.ErrNoMessage) {
+		v.state = api.MeterSilent
 	}
-	d.view.note = err.Error()
+	v.note = clip(err.Error())
+	silent := v.state == api.MeterSilent && was != api.MeterSilent
 	h.mu.Unlock()
-	if first {
+	if silent {
 		h.opt.Log.Warn("meter is silent", "role", d.cfg.Role, "address", d.cfg.Address, "err", err)
 	} else {
 		h.opt.Log.Debug("reading meter failed", "role", d.cfg.Role, "address", d.cfg.Address, "err", err)
@@ -122,23 +147,82 @@ func (h *Home) failed(d *device, err error) {
 	h.changed()
 }
 
+// errNothingFresh says that all there is was told before we asked.
+var errNothingFresh = fmt.Errorf("nothing but what the broker had kept from before: %w", meter.ErrNoMessage)
+
 // observe takes one sample: the view always, the proof of a boundary if it is good.
 func (h *Home) observe(d *device, s meter.Sample) error {
-	decision := d.tracker.Offer(s)
+	if s.Quality&meter.Retained != 0 {
+		h.failed(d, errNothingFresh)
+		return nil
+	}
+	decision := meter.Decision{Verdict: meter.Held, Sample: s, Reason: h.foreign(d, s)}
+	if decision.Reason == "" {
+		decision = d.tracker.Offer(s)
+	}
+	h.show(d, decision)
+	defer h.changed()
+	if decision.Verdict != meter.Accepted || d.cfg.Role != RoleConnection {
+		return nil
+	}
+	p, err := h.prover.prove(h, decision.Sample, d.tracker.State())
+	if err != nil {
+		return fmt.Errorf("keeping a boundary reading: %w", err)
+	}
+	if !p.decided {
+		return nil
+	}
+	why := clip(p.why)
+	h.mu.Lock()
+	again := d.view.unproven == why
+	d.view.unproven = why
+	h.mu.Unlock()
+	if why != "" && !again {
+		h.opt.Log.Warn("interval boundary not proven", "reason", why)
+	}
+	return nil
+}
+
+// foreign says why a sample of the connection is not of the meter that the ledger
+// knows; empty if it is, or while the ledger knows none. What another one
+// said before that is forgotten.
+func (h *Home) foreign(d *device, s meter.Sample) string {
+	if d.cfg.Role != RoleConnection {
+		return ""
+	}
+	r := h.registration()
+	if !r.metered {
+		return ""
+	}
+	if got := ledger.MeterID(h.prover.meterOf(s)); got != r.meter {
+		return fmt.Sprintf("the reading is of meter %s, but the ledger knows %s as this home's", got, r.meter)
+	}
+	if serial := d.tracker.State().Serial; s.Signed != nil && serial != "" && serial != r.meter.String() {
+		if t, err := meter.NewTracker(d.source.Definition().MaxPowerW, meter.TrackerState{}); err == nil {
+			d.tracker = t
+		}
+	}
+	return ""
+}
+
+// show makes the view what the decision says.
+func (h *Home) show(d *device, decision meter.Decision) {
 	h.mu.Lock()
 	v := &d.view
-	again := v.state == api.MeterSilent
-	v.identity = identityText(s.Identity)
-	v.quality = decision.Sample.Quality.String()
+	was := v.state
+	v.identity = identityText(decision.Sample.Identity)
 	switch decision.Verdict {
 	case meter.Accepted:
 		v.state, v.note, v.failures = api.MeterOK, "", 0
-		v.sample, v.lastAt = decision.Sample, s.At
+		v.sample, v.lastAt = decision.Sample, decision.Sample.At
+		if w := v.sample.PowerW; w != nil && (*w > maxPowerW || *w < -maxPowerW) {
+			v.sample.PowerW = nil
+		}
 	case meter.Held, meter.Replaced:
-		v.state, v.note = api.MeterSuspect, decision.Reason
-	default:
+		v.state, v.note = api.MeterSuspect, clip(decision.Reason)
+	case meter.Refused:
 		v.failures++
-		v.note = decision.Reason
+		v.note = clip(decision.Reason)
 		if v.failures >= silentAfter {
 			v.state = api.MeterSuspect
 		}
@@ -146,31 +230,29 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 	state, note := v.state, v.note
 	h.mu.Unlock()
 	switch {
-	case again && state == api.MeterOK:
+	case was == api.MeterSilent && state == api.MeterOK:
 		h.opt.Log.Info("meter answers again", "role", d.cfg.Role)
-	case state == api.MeterSuspect:
-		h.opt.Log.Debug("reading set aside", "role", d.cfg.Role, "reason", note)
+	case was != api.MeterSuspect && state == api.MeterSuspect:
+		h.opt.Log.Warn("readings set aside", "role", d.cfg.Role, "reason", note)
 	}
-	defer h.changed()
-	if decision.Verdict != meter.Accepted || d.cfg.Role != RoleConnection {
-		return nil
-	}
-	if err := h.prover.prove(h, decision.Sample, d.tracker.State()); err != nil {
-		return fmt.Errorf("keeping a boundary reading: %w", err)
-	}
-	return nil
 }
 
 func identityText(i meter.Identity) string {
-	text := ""
+	var parts []string
 	for _, part := range []string{i.Maker, i.Model, i.Serial} {
-		if part == "" {
-			continue
+		if part != "" {
+			parts = append(parts, part)
 		}
-		if text != "" {
-			text += " "
-		}
-		text += part
 	}
-	return text
+	return clip(strings.Join(parts, " "))
+}
+
+// maxText bounds what a device can put on the page, in bytes.
+const maxText = 300
+
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }

@@ -4,12 +4,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
-	"slices"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -18,7 +19,8 @@ const shownIntervals = 96
 
 // picture draws the home as it is now. Only New and follow call it.
 func (h *Home) picture() api.Snapshot {
-	now := h.community()
+	wall := h.opt.Now().UTC()
+	now := h.clock.Community(wall)
 	role := api.RoleReplica
 	status := h.opt.Ledger.Status()
 	if status.IsValidator {
@@ -28,14 +30,15 @@ func (h *Home) picture() api.Snapshot {
 	h.opt.Ledger.Read(v.readLedger)
 	h.mu.Lock()
 	v.metered = maps.Clone(h.metered)
-	devices := make([]deviceView, len(h.meters))
+	v.devices = make([]deviceView, len(h.meters))
 	for i, d := range h.meters {
-		devices[i] = d.view
+		v.devices[i] = d.view
 	}
-	refused := h.refusedReports()
+	v.refused = h.refusedReports()
+	v.notAdmitted = h.notAdmitted
 	h.mu.Unlock()
 	s := api.Snapshot{
-		At: now, WallAt: h.opt.Now().UTC(),
+		At: now, WallAt: wall,
 		Home: api.Home{
 			ID: h.id.String(), Name: h.opt.Config.Name, Community: h.chainID, Role: role,
 			IntervalS: int64(h.calendar.Length / time.Second), Rate: h.clock.Rate,
@@ -43,26 +46,30 @@ func (h *Home) picture() api.Snapshot {
 		PriceNow:  v.price(v.current),
 		PriceNext: v.price(v.current + 1),
 		Intervals: v.intervals(),
-		Account:   h.account(v.balance, v.member),
-		Meters:    h.showMeters(devices),
+		Account:   h.account(v.member),
+		Meters:    h.showMeters(v.devices),
+		Power:     h.power(v.devices, v.shares(v.current)),
+		Ledger:    h.showLedger(status),
 	}
-	s.Power = h.power(devices, v.shares(v.current))
-	s.Ledger = h.showLedger()
-	s.Problems = h.problems(&s, v, refused)
+	s.Problems = v.problems(&s)
 	return s
 }
 
-// view is what one picture takes from the ledger.
+// view is what one picture is drawn of.
 type view struct {
 	home    *Home
 	now     time.Time
 	current market.Interval
-	next    market.Interval // whose gate closes next
-	member  bool
-	from    market.Interval // the meter's first interval
-	balance market.Money
-	open    map[market.Interval]ledger.IntervalRecord
-	metered map[market.Interval]energy
+
+	next   market.Interval // whose gate closes next
+	member bool
+	from   market.Interval // the meter's first interval
+	open   map[market.Interval]ledger.IntervalRecord
+
+	metered     map[market.Interval]energy
+	devices     []deviceView
+	refused     refusedReports
+	notAdmitted string
 }
 
 func (v *view) readLedger(s *ledger.State) {
@@ -74,12 +81,8 @@ func (v *view) readLedger(s *ledger.State) {
 			v.open[k] = *r
 		}
 	}
-	if m, ok := s.Household(v.home.id); ok {
-		v.balance = m.Balance
-		if d, ok := s.Meter(m.Meter); ok && m.HasMeter {
-			v.member, v.from = true, d.From
-		}
-	}
+	r := registrationOf(s, v.home.id)
+	v.member, v.from = r.metered, r.from
 }
 
 func (v *view) price(k market.Interval) api.Price {
@@ -111,34 +114,36 @@ func (v *view) intervals() []api.Interval {
 
 func (v *view) interval(k market.Interval) api.Interval {
 	i := api.Interval{Interval: int64(k), Start: v.home.calendar.Start(k), State: api.StateOpen}
-	if e, ok := v.metered[k]; ok {
-		i.ImportWh, i.ExportWh, i.Quality = number(e.Import), number(e.Export), quality(e.Quality)
-	}
 	if line, ok := v.home.book.lines[k]; ok {
 		v.settled(&i, line)
 		return i
 	}
-	r, ok := v.open[k]
-	if !ok || r.State == ledger.IntervalOpen {
-		if k < v.next {
-			i.State = api.StateGateClosed
-		}
-		return i
+	r := v.open[k]
+	entry, ours := r.Entry(v.home.id)
+	e, known := v.metered[k]
+	if ours && metered(entry.Quality) {
+		e, known = energy{Import: entry.Import, Export: entry.Export, Quality: entry.Quality}, true
 	}
-	i.State, i.Price = api.StateCleared, number(r.Price)
-	if v.now.After(v.home.calendar.End(k).Add(v.tolerance())) && i.ImportWh == nil {
+	if known {
+		i.ImportWh, i.ExportWh, i.Quality = number(e.Import), number(e.Export), quality(e.Quality)
+	}
+	if r.State != ledger.IntervalOpen {
+		i.Price = number(r.Price)
+	}
+	switch cleared := r.State == ledger.IntervalCleared; {
+	case !known && v.now.After(v.home.calendar.End(k).Add(v.home.tolerance())):
 		i.State = api.StateMissing
+	case cleared:
+		i.State = api.StateCleared
+	case k < v.next || v.now.After(v.home.calendar.GateClosure(k)):
+		i.State = api.StateGateClosed
 	}
-	if e, ok := r.Entry(v.home.id); ok {
+	if ours && r.State == ledger.IntervalCleared { // a settled record has not all entries any more
 		bought, sold := totals(&r)
-		i.BoughtWh = number(scale(e.Bought, bought-r.GridImport, bought))
-		i.SoldWh = number(scale(e.Sold, sold-r.GridExport, sold))
+		i.BoughtWh = number(scale(entry.Bought, bought-r.GridImport, bought))
+		i.SoldWh = number(scale(entry.Sold, sold-r.GridExport, sold))
 	}
 	return i
-}
-
-func (v *view) tolerance() time.Duration {
-	return time.Duration(v.home.rules.ReadingToleranceS) * time.Second
 }
 
 func (v *view) settled(i *api.Interval, line *bookLine) {
@@ -182,84 +187,14 @@ func scale(wh, part, whole market.WattHours) market.WattHours {
 	return market.WattHours(q) //nolint:gosec // part ≤ whole, so q ≤ wh
 }
 
-// localShares is how much of what was allocated for an interval neighbours trade
-// among themselves.
-type localShares struct {
-	known          bool
-	bought, sold   market.WattHours // by this home from and to neighbours
-	intervalLength time.Duration
-}
-
-func (v *view) shares(k market.Interval) localShares {
-	s := localShares{intervalLength: v.home.calendar.Length}
-	i := v.interval(k)
-	if i.BoughtWh == nil || i.SoldWh == nil {
-		return s
-	}
-	s.known, s.bought, s.sold = true, market.WattHours(*i.BoughtWh), market.WattHours(*i.SoldWh)
-	return s
-}
-
-// power adds the meters up to one balance; what a silent meter should have told
-// is unknown, and so is what follows from it.
-func (h *Home) power(devices []deviceView, shares localShares) api.Power {
-	var p api.Power
-	sum := map[string]*int64{RoleSolar: number(0), RoleBattery: number(0)}
-	for i, d := range devices {
-		role := h.opt.Config.Meters[i].Role
-		p.HasSolar = p.HasSolar || role == RoleSolar
-		p.HasBattery = p.HasBattery || role == RoleBattery
-		if d.state != api.MeterOK || d.sample.PowerW == nil {
-			sum[role] = nil
-			continue
-		}
-		if p.At == nil || d.lastAt.Before(*p.At) {
-			at := d.lastAt
-			p.At = &at
-		}
-		if role == RoleConnection {
-			p.ConnectionW = number(*d.sample.PowerW)
-		} else if sum[role] != nil {
-			sum[role] = number(*sum[role] + *d.sample.PowerW)
-		}
-	}
-	if p.HasSolar && sum[RoleSolar] != nil {
-		p.SolarW = number(max(0, -*sum[RoleSolar])) // behind its own meter, what is produced is export
-	}
-	if p.HasBattery {
-		p.BatteryW = sum[RoleBattery]
-	}
-	if p.ConnectionW != nil && sum[RoleSolar] != nil && sum[RoleBattery] != nil {
-		p.HouseW = number(max(0, *p.ConnectionW-*sum[RoleSolar]-*sum[RoleBattery]))
-	}
-	p.NeighboursW, p.GridW = split(p.ConnectionW, shares)
-	return p
-}
-
-// split divides the power at the connection between neighbours and grid, by what
-// was allocated for the interval.
-func split(connection *int64, s localShares) (neighbours, grid *int64) {
-	if connection == nil || !s.known {
-		return nil, nil
-	}
-	perHour := func(wh market.WattHours) int64 {
-		return int64(wh) * int64(time.Hour/time.Second) / int64(s.intervalLength/time.Second)
-	}
-	c := *connection
-	n := min(max(c, 0), perHour(s.bought))
-	if c < 0 {
-		n = -min(-c, perHour(s.sold))
-	}
-	return number(n), number(c - n)
-}
-
-func (h *Home) account(balance market.Money, member bool) api.Account {
+// account is all of one state of the ledger: balance = earned - spent.
+func (h *Home) account(member bool) api.Account {
 	a := api.Account{Currency: "EUR"}
 	if !member {
 		return a
 	}
 	t := h.book.total
-	a.Balance, a.Earned, a.Spent = number(balance), number(t.earned), number(t.spent)
+	a.Balance, a.Earned, a.Spent = number(h.book.balance), number(t.earned), number(t.spent)
 	if t.savedKnown {
 		a.Saved = number(t.saved)
 	}
@@ -273,7 +208,10 @@ func (h *Home) showMeters(devices []deviceView) []api.Meter {
 		c := h.opt.Config.Meters[i]
 		m := api.Meter{
 			Role: c.Role, Definition: c.Definition, Address: c.Address,
-			Identity: d.identity, State: d.state, Note: d.note,
+			Identity: d.identity, State: d.state,
+		}
+		if d.state != api.MeterOK {
+			m.Note = d.note
 		}
 		if c.Unit > 0 {
 			m.Address = fmt.Sprintf("%s unit %d", c.Address, c.Unit)
@@ -283,16 +221,19 @@ func (h *Home) showMeters(devices []deviceView) []api.Meter {
 			m.LastAt, m.PowerW = &at, d.sample.PowerW
 			m.ImportWh, m.ExportWh = counter(d.sample.ImportWh), counter(d.sample.ExportWh)
 		}
-		if d.state == api.MeterOK {
+		switch d.state {
+		case api.MeterOK:
 			m.Quality = api.QualityGood
+		case api.MeterSuspect:
+			m.Quality = api.QualityDoubtful
+		case api.MeterStarting, api.MeterSilent:
 		}
 		list[i] = m
 	}
 	return list
 }
 
-func (h *Home) showLedger() api.Ledger {
-	s := h.opt.Ledger.Status()
+func (h *Home) showLedger(s consensus.Status) api.Ledger {
 	l := api.Ledger{
 		ChainID: s.ChainID, Height: number(s.Height), AppHash: hex.EncodeToString(s.AppHash),
 		CatchingUp: s.CatchingUp, ValidatorsTotal: number(s.ValidatorsTotal),
@@ -317,58 +258,6 @@ func (h *Home) showLedger() api.Ledger {
 	return l
 }
 
-// refusedReports names the intervals whose reports the ledger refused for good. The
-// caller holds mu.
-func (h *Home) refusedReports() map[market.Interval]string {
-	refused := map[market.Interval]string{}
-	for k, p := range h.reports {
-		if p.refused != nil {
-			refused[k] = p.refused.Error()
-		}
-	}
-	return refused
-}
-
-func (h *Home) problems(s *api.Snapshot, v *view, refused map[market.Interval]string) []api.Problem {
-	list := []api.Problem{}
-	if !v.member {
-		list = append(list, api.Problem{
-			Code: "not-a-member", Severity: api.SeverityWarning,
-			Text: "This home is not registered on the ledger yet.",
-			Hint: "It asks for admission by itself; without an admission file, ask your cooperative for one.",
-		})
-	}
-	if s.Ledger.WaitingFor != "" {
-		list = append(list, api.Problem{
-			Code: "ledger-waiting", Severity: api.SeverityWarning, Text: "The ledger is " + s.Ledger.WaitingFor + ".",
-			Hint: "Metering goes on; what is metered meanwhile is settled afterwards.",
-		})
-	}
-	for _, m := range s.Meters {
-		switch m.State {
-		case api.MeterSilent:
-			list = append(list, api.Problem{
-				Code: "meter-silent", Severity: api.SeverityWarning,
-				Text: "The " + m.Role + " meter does not answer: its intervals are marked missing.",
-				Hint: "Check its cable and address " + m.Address + ".",
-			})
-		case api.MeterSuspect:
-			list = append(list, api.Problem{
-				Code: "meter-suspect", Severity: api.SeverityWarning,
-				Text: "The " + m.Role + " meter tells values that cannot be true; they are not used.", Hint: m.Note,
-			})
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(refused)) {
-		list = append(list, api.Problem{
-			Code: "report-refused", Severity: api.SeverityWarning,
-			Text: fmt.Sprintf("The ledger refused the meter report of interval %d: %s.", k, refused[k]),
-			Hint: "The readings stay in home.db; show them to your cooperative.",
-		})
-	}
-	return list
-}
-
 func quality(q ledger.Quality) api.Quality {
 	switch q {
 	case ledger.QualityGood:
@@ -388,9 +277,10 @@ func number[T ~int | ~int64](v T) *int64 {
 	return &n
 }
 
+// counter is unknown where the page cannot show it.
 func counter(v *uint64) *int64 {
-	if v == nil {
+	if v == nil || *v > math.MaxInt64 {
 		return nil
 	}
-	return number(int64(*v)) //nolint:gosec // a counter of Wh
+	return number(int64(*v)) //nolint:gosec // just bounded
 }

@@ -1,6 +1,8 @@
 package household
 
 import (
+	"crypto/ed25519"
+	"fmt"
 	"time"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -8,11 +10,15 @@ import (
 	"github.com/commonwatt/commonwatt/meter"
 )
 
+// maxReportSpan is the most intervals that the ledger takes in one report.
+const maxReportSpan = 31 * 96
+
 // prover turns the connection meter's samples into boundary readings and the spans
 // between them into reports. Only readings that prove a boundary are numbered
 // and signed: others never leave the house. Its poll goroutine owns it.
 type prover struct {
 	chain      *meter.Chain
+	own        ledger.MeterID // whose readings chain makes
 	boundaries *meter.Boundaries
 	calendar   market.Calendar
 	tolerance  time.Duration
@@ -27,64 +33,102 @@ func (h *Home) newProver() (*prover, error) {
 	if err != nil {
 		return nil, err
 	}
-	tolerance := time.Duration(h.rules.ReadingToleranceS) * time.Second
-	b, err := meter.NewBoundaries(h.calendar.Length, tolerance, s.Last)
+	b, err := meter.NewBoundaries(h.calendar.Length, h.tolerance(), s.Last)
 	if err != nil {
 		return nil, err
 	}
-	return &prover{chain: chain, boundaries: b, calendar: h.calendar, tolerance: tolerance}, nil
+	own := ledger.MeterID(meter.MeterID(h.opt.Keys.Meter.Public().(ed25519.PublicKey)))
+	return &prover{chain: chain, own: own, boundaries: b, calendar: h.calendar, tolerance: h.tolerance()}, nil
+}
+
+// tolerance is how late after a boundary a reading may prove it.
+func (h *Home) tolerance() time.Duration {
+	return time.Duration(h.rules.ReadingToleranceS) * time.Second
+}
+
+// proof is what became of a sample as the proof of a boundary.
+type proof struct {
+	decided bool   // a boundary was due, or should have been
+	why     string // what keeps the home from being settled on what its meter tells; empty: nothing
 }
 
 // prove makes a boundary reading of the sample if one is due, and keeps it and
 // the report that it closes on disk before anybody hears of them.
-func (p *prover) prove(h *Home, s meter.Sample, t meter.TrackerState) error {
-	if !p.due(s) {
-		return nil
+func (p *prover) prove(h *Home, s meter.Sample, t meter.TrackerState) (proof, error) {
+	if why, due := p.due(s); !due {
+		return proof{decided: why != "", why: why}, nil
 	}
 	r, err := p.reading(s)
 	if err != nil {
-		h.opt.Log.Warn("reading cannot be signed", "err", err)
-		return nil
+		return proof{decided: true, why: err.Error()}, nil //nolint:nilerr // not ours, but the meter's: the page shows it
 	}
+	before := p.boundaries.Last()
 	span, closed := p.boundaries.Add(r)
-	if last := p.boundaries.Last(); last == nil || last.Seq != r.Seq {
-		return nil
+	if last := p.boundaries.Last(); last == nil || last.Seq != r.Seq || last.Meter != r.Meter {
+		return proof{decided: true, why: fmt.Sprintf("its reading %d does not follow reading %d, which proved the last boundary", r.Seq, before.Seq)}, nil
 	}
 	var report *ledger.ReportMeter
-	if closed && span.ImportWh() != nil && span.ExportWh() != nil {
-		report = &ledger.ReportMeter{
-			From:  p.calendar.At(span.FirstBoundary),
-			Count: uint32(span.Intervals(p.calendar.Length)), //nolint:gosec // positive, and a report bounds it
-			Start: quoted(span.Start), End: quoted(span.End),
-		}
+	var givenUp []market.Interval
+	why := ""
+	if closed {
+		report, why = p.report(span)
 	}
-	if err := h.disk.saveBoundary(meterState{Chain: p.chain.State(), Last: p.boundaries.Last(), Tracker: t}, report); err != nil {
-		return err
+	if report != nil {
+		givenUp = h.makeRoom()
+	}
+	if err := h.disk.saveBoundary(meterState{Chain: p.chain.State(), Last: p.boundaries.Last(), Tracker: t}, report, givenUp...); err != nil {
+		return proof{}, err
 	}
 	if report != nil {
 		h.mu.Lock()
 		h.remember(report)
 		h.mu.Unlock()
 	}
-	return nil
+	return proof{decided: true, why: why}, nil
+}
+
+// report quotes a span; nil, and why, if the ledger could never take it.
+func (p *prover) report(span meter.Span) (*ledger.ReportMeter, string) {
+	n := span.Intervals(p.calendar.Length)
+	switch {
+	case span.ImportWh() == nil || span.ExportWh() == nil:
+		return nil, "it must tell both its import and its export counter to be settled on"
+	case n > maxReportSpan:
+		return nil, fmt.Sprintf("it was silent for %d intervals, and at most %d can be reported at once", n, maxReportSpan)
+	}
+	return &ledger.ReportMeter{
+		From: p.calendar.At(span.FirstBoundary), Count: uint32(n), //nolint:gosec // positive and bounded
+		Start: quoted(span.Start), End: quoted(span.End),
+	}, ""
 }
 
 // due says whether the sample falls into the tolerance after a boundary that has
-// no proof yet.
-func (p *prover) due(s meter.Sample) bool {
+// no proof yet. What a device signs bears its own time: late is well, because it
+// may have been on its way, but not early.
+func (p *prover) due(s meter.Sample) (why string, due bool) {
 	if s.Quality != meter.Good {
-		return false
+		return "", false
 	}
 	at := s.At
 	if s.Signed != nil {
-		at = s.Signed.Reading.At
+		if at = s.Signed.Reading.At; at.After(s.At.Add(p.tolerance)) {
+			return fmt.Sprintf("its clock says %s, this gateway's %s", at.Format(time.DateTime), s.At.UTC().Format(time.DateTime)), false
+		}
 	}
 	k := p.calendar.At(at)
-	if at.Sub(p.calendar.Start(k)) > p.tolerance {
-		return false
+	if k < 0 || at.Sub(p.calendar.Start(k)) > p.tolerance {
+		return "", false
 	}
 	last := p.boundaries.Last()
-	return last == nil || p.calendar.At(last.At) < k
+	return "", last == nil || last.Meter != p.meterOf(s) || p.calendar.At(last.At) < k
+}
+
+// meterOf is the meter that a reading of the sample is of.
+func (p *prover) meterOf(s meter.Sample) ledger.MeterID {
+	if s.Signed != nil {
+		return s.Signed.Reading.Meter
+	}
+	return p.own
 }
 
 // reading is the device's own signed reading, or ours of its sample.

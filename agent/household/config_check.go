@@ -1,0 +1,130 @@
+package household
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxName   = 50 // characters
+	maxMeters = 32
+	maxPeers  = 64
+)
+
+// bad is an error about one key.
+func bad(key, format string, args ...any) *ConfigError {
+	return &ConfigError{Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+// validate finds the first value that cannot be right, in the order of the file.
+func (c *Config) validate() *ConfigError {
+	if n := utf8.RuneCountInString(c.Name); n == 0 || n > maxName || !printable(c.Name) {
+		return bad("name", "got %q, want 1 to %d printable characters", c.Name, maxName)
+	}
+	if c.Role != "validator" && c.Role != "replica" {
+		return bad("role", "got %q, want validator or replica", c.Role)
+	}
+	for _, check := range []func() *ConfigError{c.validateListen, c.validatePeers, c.validateMeters} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log) {
+		return bad("log", "got %q, want debug, info, warn or error", c.Log)
+	}
+	return nil
+}
+
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func (c *Config) validateListen() *ConfigError {
+	l := &c.Listen
+	for _, x := range []struct{ key, addr, example string }{
+		{"listen.api", l.API, "127.0.0.1:8600"},
+		{"listen.engine", l.Engine, "0.0.0.0:8601"},
+	} {
+		if !isHostPort(x.addr, 0) {
+			return bad(x.key, "got %q, want host:port with a port from 0 (any) to 65535, such as %s", x.addr, x.example)
+		}
+	}
+	if len(l.Gossip) == 0 || len(l.Gossip) > maxPeers {
+		return bad("listen.gossip", "got %d multiaddrs, want 1 to %d, such as /ip4/0.0.0.0/tcp/8602", len(l.Gossip), maxPeers)
+	}
+	for i, a := range l.Gossip {
+		if !isMultiaddr(a) {
+			return bad(fmt.Sprintf("listen.gossip[%d]", i), "got %q, want a multiaddr such as /ip4/0.0.0.0/tcp/8602", a)
+		}
+	}
+	for i, name := range l.Hosts {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" /@", r) }) {
+			return bad(fmt.Sprintf("listen.hosts[%d]", i), "got %q, want a host name such as house.local", name)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validatePeers() *ConfigError {
+	p := &c.Peers
+	if n := max(len(p.Engine), len(p.Gossip)); n > maxPeers {
+		return bad("peers", "got %d, want at most %d of a kind", n, maxPeers)
+	}
+	for i, peer := range p.Engine {
+		id, addr, _ := strings.Cut(peer, "@")
+		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 20 || !isHostPort(addr, 1) {
+			return bad(fmt.Sprintf("peers.engine[%d]", i), "got %q, want ID@host:port with an id of 40 hexadecimal digits", peer)
+		}
+	}
+	for i, peer := range p.Gossip {
+		if !isMultiaddr(peer) || !strings.Contains(peer, "/p2p/") {
+			return bad(fmt.Sprintf("peers.gossip[%d]", i), "got %q, want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...", peer)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateMeters() *ConfigError {
+	if len(c.Meters) > maxMeters {
+		return bad("meters", "got %d, want at most %d", len(c.Meters), maxMeters)
+	}
+	connections := 0
+	for i, m := range c.Meters {
+		key := fmt.Sprintf("meters[%d].", i)
+		if !slices.Contains([]string{RoleConnection, RoleSolar, RoleBattery}, m.Role) {
+			return bad(key+"role", "got %q, want connection, solar or battery", m.Role)
+		}
+		if m.Definition == "" || !printable(m.Definition) {
+			return bad(key+"definition", "got %q, want one that `commonwatt meter read --help` lists", m.Definition)
+		}
+		if m.Address == "" || !printable(m.Address) {
+			return bad(key+"address", "got %q, want tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC", m.Address)
+		}
+		if m.Role == RoleConnection {
+			connections++
+		}
+	}
+	if connections != 1 {
+		return bad("meters", "got %d meters of role connection, want exactly 1: it is the one that is settled", connections)
+	}
+	return nil
+}
+
+// isHostPort wants host:port; the host may be empty, which is every address of this
+// machine, save where somebody else is meant.
+func isHostPort(text string, lowest uint64) bool {
+	host, port, err := net.SplitHostPort(text)
+	n, bad := strconv.ParseUint(port, 10, 16)
+	return err == nil && bad == nil && n >= lowest && printable(host) && !strings.ContainsAny(host, " /@") && (host != "" || lowest == 0)
+}
+
+// isMultiaddr looks at the outline only: the network room knows the protocols.
+func isMultiaddr(text string) bool {
+	return strings.HasPrefix(text, "/") && printable(text) && !strings.Contains(text, " ")
+}

@@ -1,0 +1,78 @@
+package household
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/market"
+)
+
+// refusedReports are those that the ledger refused for good.
+type refusedReports struct {
+	count       int
+	first, last market.Interval
+	why         string // of the last
+}
+
+// refusedReports sums them up. The caller holds mu.
+func (h *Home) refusedReports() (r refusedReports) {
+	for _, k := range slices.Sorted(maps.Keys(h.reports)) {
+		if p := h.reports[k]; p.refused != nil {
+			if r.count == 0 {
+				r.first = k
+			}
+			r.count++
+			r.last, r.why = k, p.refused.Error()
+		}
+	}
+	return r
+}
+
+// problems says what a person should know, each thing once.
+func (v *view) problems(s *api.Snapshot) []api.Problem {
+	list := []api.Problem{}
+	add := func(code, text, hint string) {
+		list = append(list, api.Problem{Code: code, Severity: api.SeverityWarning, Text: text, Hint: hint})
+	}
+	switch {
+	case !v.member && v.notAdmitted != "":
+		add("not-admitted", "The ledger does not admit this home: "+v.notAdmitted+".", "Show this to your cooperative; it asks again by itself.")
+	case !v.member:
+		add("not-a-member", "This home is not registered on the ledger yet.",
+			"It asks for admission by itself; without an admission file, ask your cooperative for one.")
+	}
+	if s.Ledger.WaitingFor != "" {
+		add("ledger-waiting", "The ledger is "+s.Ledger.WaitingFor+".", "Metering goes on; what is metered meanwhile is settled afterwards.")
+	}
+	for i, m := range s.Meters {
+		v.meterProblems(add, m, v.devices[i])
+	}
+	if r := v.refused; r.count == 1 {
+		add("report-refused", fmt.Sprintf("The ledger refused the meter report of interval %d: %s.", r.first, r.why),
+			"The readings stay in "+DiskFile+"; show them to your cooperative.")
+	} else if r.count > 1 {
+		add("report-refused", fmt.Sprintf("The ledger refused %d meter reports, from interval %d to %d; the last: %s.", r.count, r.first, r.last, r.why),
+			"The readings stay in "+DiskFile+"; show them to your cooperative.")
+	}
+	return list
+}
+
+func (v *view) meterProblems(add func(code, text, hint string), m api.Meter, d deviceView) {
+	switch m.State {
+	case api.MeterSilent:
+		text := "The " + m.Role + " meter does not answer."
+		if m.Role == RoleConnection {
+			text = "The connection meter does not answer: its intervals are marked missing."
+		}
+		add("meter-silent", text, "Check its cable and its address "+m.Address+".")
+	case api.MeterSuspect:
+		add("meter-suspect", "What the "+m.Role+" meter tells is not used: "+m.Note+".",
+			"If it is another meter, or was reset, show this to your cooperative.")
+	case api.MeterOK, api.MeterStarting:
+		if d.unproven != "" {
+			add("meter-unproven", "The connection meter cannot be settled on: "+d.unproven+".", "Its intervals are marked missing; show this to your cooperative.")
+		}
+	}
+}

@@ -41,7 +41,7 @@ func TestFourValidators(t *testing.T) {
 	s.submit(s.nodes[2], s.preference(s.homes[1]))
 	took := s.awaitState("preference and order committed", s.nodes, func(st *ledger.State) bool {
 		h, _ := st.Household(s.homes[1].id)
-		return h.PreferenceSeq > 0 && hasOrder(st, s.homes[0], k, 1)
+		return h.PreferenceSeq > 0 && hasOrder(st, s.homes[0], k)
 	})
 	t.Logf("preference on all nodes after %v", took)
 	s.settled(s.nodes...)
@@ -75,7 +75,7 @@ func TestGates(t *testing.T) {
 		s.nodes[0].Read(func(st *ledger.State) { gate = wallGate(st, k) })
 		submitted := time.Now()
 		s.submit(s.nodes[i%4], s.order(s.homes[0], k, 100))
-		s.awaitState("order committed", s.nodes[:1], func(st *ledger.State) bool { return hasOrder(st, s.homes[0], k, 1) })
+		s.awaitState("order committed", s.nodes[:1], func(st *ledger.State) bool { return hasOrder(st, s.homes[0], k) })
 		ahead := time.Until(gate)
 		if window := s.nodes[0].beforeGate; ahead > window && submitted.Before(gate.Add(-window)) {
 			t.Errorf("gate %d: the order was committed %v before it, want at most %v", k, ahead, window)
@@ -267,7 +267,7 @@ func TestBadProposer(t *testing.T) {
 	}
 	for _, m := range s.nodes {
 		m.Read(func(st *ledger.State) {
-			if st.Next() != k || hasOrder(st, s.homes[0], k, 1) {
+			if st.Next() != k || hasOrder(st, s.homes[0], k) {
 				t.Errorf("%s: next is %d, want %d, and no forged order", m.name, st.Next(), k)
 			}
 		})

@@ -398,13 +398,13 @@ func (s *street) preference(h *home) []byte {
 	return p.Sign(s.chain, h.id, h.device)
 }
 
-func hasOrder(st *ledger.State, h *home, k market.Interval, seq uint64) bool {
+func hasOrder(st *ledger.State, h *home, k market.Interval) bool {
 	r, ok := st.Interval(k)
 	if !ok {
 		return false
 	}
 	e, ok := r.Entry(h.id)
-	return ok && e.OfferSeq >= seq
+	return ok && e.OfferSeq > 0
 }
 
 func (m *member) next() (k market.Interval) {

@@ -127,7 +127,7 @@ func parseConfig(path string, raw []byte) (Config, error) {
 
 func yamlError(path string, err error) *ConfigError {
 	e := &ConfigError{File: path, Text: err.Error()}
-	if y := (yaml.Error)(nil); errors.As(err, &y) {
+	if y := yaml.Error(nil); errors.As(err, &y) {
 		e.Text = y.GetMessage()
 		if t := y.GetToken(); t != nil && t.Position != nil {
 			e.Line = t.Position.Line

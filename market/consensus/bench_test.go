@@ -67,7 +67,7 @@ func benchLedger(b *testing.B, validators int) {
 		for _, m := range s.nodes {
 			done := m.Status().Pool == 0
 			m.Read(func(st *ledger.State) {
-				done = done && hasOrder(st, s.homes[(b.N-1)%homes], last, 1)
+				done = done && hasOrder(st, s.homes[(b.N-1)%homes], last)
 			})
 			if !done {
 				return false

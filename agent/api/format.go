@@ -17,7 +17,7 @@ const (
 // abs returns the magnitude of v, which for the smallest int64 is no int64.
 func abs(v int64) uint64 {
 	if v < 0 {
-		return -uint64(v)
+		return -uint64(v) //nolint:gosec // two's complement is what is wanted
 	}
 	return uint64(v)
 }

@@ -49,7 +49,7 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 			w.Header().Set(h[0], h[1])
 		}
 		if !g.hostAllowed(r) {
-			g.log.Warn("host header refused", "host", clip(r.Host, 100), "remote", r.RemoteAddr)
+			g.log.WarnContext(r.Context(), "host header refused", "host", clip(r.Host, 100), "remote", r.RemoteAddr)
 			writeProblem(w, http.StatusMisdirectedRequest, "this agent does not answer to the host name "+
 				clip(r.Host, 100)+"; if it is yours, add it to the allowed hosts in the agent's configuration")
 			return

@@ -120,7 +120,7 @@ func (p *pages) page(s Snapshot) ([]byte, error) {
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	body, err := s.pages.page(snapshot(s.cfg.Provider))
 	if err != nil {
-		s.cfg.Log.Error("page not rendered", "err", err)
+		s.cfg.Log.ErrorContext(r.Context(), "page not rendered", "err", err)
 		writeProblem(w, http.StatusInternalServerError, "the page could not be rendered; the log says why")
 		return
 	}

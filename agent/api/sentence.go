@@ -151,7 +151,7 @@ func (f flows) ribbonTo(to, from place) int64 {
 }
 
 func share(part, whole int64) *int64 {
-	bp := int64(ratio(uint64(part), uint64(whole), 10_000))
+	bp := int64(ratio(uint64(part), uint64(whole), 10_000)) //nolint:gosec // powers of one picture: positive, at most a few GW
 	return &bp
 }
 

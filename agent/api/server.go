@@ -57,7 +57,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if s.listener == nil {
-		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil { //nolint:noctx // at once: no name is looked up
 			return nil, listenError(cfg.Listen, err)
 		}
 	}
@@ -111,7 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.shutDown(server)
 		return nil
 	})
-	s.cfg.Log.Info("api listening", "address", s.Addr())
+	s.cfg.Log.InfoContext(ctx, "api listening", "address", s.Addr())
 	err := group.Wait()
 	s.requests.Wait()
 	return err

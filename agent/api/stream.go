@@ -46,7 +46,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, page bool) 
 	}
 	// The server's read timeout would end the request, and with it the stream.
 	if err := st.control.SetReadDeadline(time.Time{}); err != nil {
-		s.cfg.Log.Debug("event stream ended", "err", err)
+		s.cfg.Log.DebugContext(r.Context(), "event stream ended", "err", err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -55,7 +55,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, page bool) 
 		return
 	}
 	if err := s.runStream(r, st, wake); err != nil {
-		s.cfg.Log.Debug("event stream ended", "remote", r.RemoteAddr, "err", err)
+		s.cfg.Log.DebugContext(r.Context(), "event stream ended", "remote", r.RemoteAddr, "err", err)
 	}
 }
 

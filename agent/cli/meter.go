@@ -97,10 +97,14 @@ func (o *meterReadOptions) run(ctx context.Context, s streams) error {
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"import", known(sample.ImportWh, "Wh")}, {"export", known(sample.ExportWh, "Wh")},
-		{"power", known(sample.PowerW, "W")}, {"quality", sample.Quality.String()},
-		{"maker", text(sample.Identity.Maker)}, {"model", text(sample.Identity.Model)},
-		{"serial", text(sample.Identity.Serial)}, {"firmware", text(sample.Identity.Firmware)},
+		{"import", known(sample.ImportWh, "Wh")},
+		{"export", known(sample.ExportWh, "Wh")},
+		{"power", known(sample.PowerW, "W")},
+		{"quality", sample.Quality.String()},
+		{"maker", text(sample.Identity.Maker)},
+		{"model", text(sample.Identity.Model)},
+		{"serial", text(sample.Identity.Serial)},
+		{"firmware", text(sample.Identity.Firmware)},
 	} {
 		if _, err := fmt.Fprintf(w, "%s\t%s\n", row[0], row[1]); err != nil {
 			return err

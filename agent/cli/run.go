@@ -53,7 +53,7 @@ func newLog(w io.Writer, level string) (*slog.Logger, error) {
 		return nil, usagef("--log: got %q, want debug, info, warn or error", level)
 	}
 	if f, ok := w.(*os.File); ok && isTerminal(f) {
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""})), nil
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""})), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
 }
@@ -97,9 +97,9 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 		return errors.Join(fmt.Errorf("writing process id: %w", err), g.close())
 	}
 	defer os.Remove(pid) //nolint:errcheck // a stale one is recognised
-	log.Info("agent started", "home", cfg.Name, "page", "http://"+g.page.Addr(), "network", string(g.host.ID()))
+	log.InfoContext(ctx, "agent started", "home", cfg.Name, "page", "http://"+g.page.Addr(), "network", string(g.host.ID()))
 	err = g.run(ctx)
-	log.Info("agent stopped", "home", cfg.Name)
+	log.InfoContext(ctx, "agent stopped", "home", cfg.Name)
 	return explain(err, cfg, dir)
 }
 

@@ -28,7 +28,7 @@ func TestStreet(t *testing.T) {
 	r.until("settled another interval without home-2", 60*time.Second, func() bool {
 		return r.settled(3) > before && r.height(3) > height
 	})
-	again := exec.Command(program(t, "commonwatt"), "run", "--home", r.home(2))
+	again := exec.Command(commonwatt(t), "run", "--home", r.home(2))
 	if err := again.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func checkReport(t *testing.T, r *demo.Report, homes int) {
 // checkLedgers runs `ledger check` on all homes, then on a copy with one flipped bit in
 // a record that we can name.
 func checkLedgers(t *testing.T, dir string) {
-	out, err := exec.Command(program(t, "commonwatt"), "ledger", "check", dir).CombinedOutput()
+	out, err := exec.Command(commonwatt(t), "ledger", "check", dir).CombinedOutput()
 	if err != nil || bytes.Count(out, []byte(": ok: ")) != 6 {
 		t.Fatalf("ledger check: %v\n%s", err, out)
 	}
@@ -119,7 +119,7 @@ func checkLedgers(t *testing.T, dir string) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program(t, "commonwatt"), "ledger", "check", damaged)
+	cmd := exec.Command(commonwatt(t), "ledger", "check", damaged)
 	out, err = cmd.CombinedOutput()
 	if err == nil || cmd.ProcessState.ExitCode() != 4 || !strings.Contains(string(out), "meter ") {
 		t.Fatalf("a flipped bit in a meter's record: %v\n%s", err, out)

@@ -72,7 +72,7 @@ func (p *process) supervise(ctx context.Context, s *street) error {
 	for {
 		err := p.cmd.Wait()
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // we asked for this end
 		}
 		how := "ended by itself"
 		if err != nil {

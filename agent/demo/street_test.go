@@ -47,13 +47,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func program(tb testing.TB, name string) string {
+func commonwatt(tb testing.TB) string {
 	tb.Helper()
 	dir, err := programs()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return filepath.Join(dir, name)
+	return filepath.Join(dir, "commonwatt")
 }
 
 // run is one start of the demonstration, as a person starts it.
@@ -68,7 +68,7 @@ type run struct {
 func start(tb testing.TB, dir string, args ...string) *run {
 	tb.Helper()
 	r := &run{tb: tb, dir: dir, ended: make(chan error, 1)}
-	r.cmd = exec.Command(program(tb, "commonwatt"), append([]string{"demo", "--data", dir, "--output", "json"}, args...)...)
+	r.cmd = exec.Command(commonwatt(tb), append([]string{"demo", "--data", dir, "--output", "json"}, args...)...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	if err := r.cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -123,7 +123,7 @@ func (r *run) page(n int) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return "http://" + strings.Fields(rest)[0], true
+	return "http://" + strings.Trim(strings.Fields(rest)[0], `"`), true
 }
 
 // ask gets one document of a home's API; ok is false if its agent does not answer.

@@ -203,7 +203,7 @@ func (tx *Tx) verify(d *draft, known func(hash [32]byte, by Key) bool) *Refusal 
 	if err != nil {
 		return err
 	}
-	if known != nil && known(tx.hash, key) {
+	if tx.verified && tx.verifiedBy == key || known != nil && known(tx.hash, key) {
 		return nil
 	}
 	msg := signedBytes(tx.env.Kind, d.base.chainID, tx.env.Household, tx.env.Body)

@@ -35,12 +35,12 @@
 //
 // Accept delivers and forwards. Ignore does neither and costs the sender nothing.
 // Reject does neither and counts against every peer that forwarded the message. A
-// peer's score starts at 0; below [GraylistScore] nothing is taken from it. The
-// rejected messages count, squared and doubled (the ninth graylists; then it takes about a
-// quarter of a minute until one more is looked at), an oversized frame or message costs
-// 40 points, a message above the rate 0.25. Points halve every minute, rejects fade to
-// nothing in ten, and a score outlives a reconnection by ten minutes. Peers are
-// graylisted, not disconnected: who belongs to the community is the caller's decision.
+// peer's score starts at 0; below [GraylistScore] nothing is taken from it. A rejected
+// message costs 20 points, and the number of them squared and doubled, so that six in a
+// row graylist; an oversized frame or message costs 40 points, a message above the rate
+// 0.25. Points halve every minute, the number fades to nothing in ten, and a score
+// outlives a reconnection by ten minutes. Peers are graylisted, not disconnected: who
+// belongs to the community is the caller's decision.
 //
 // A relaying peer is answerable for what it forwards. So a caller should Ignore, not
 // Accept, what a single member sends beyond its due (P2 bounds peers, not authors).

@@ -36,7 +36,7 @@ func writeFrame(w io.Writer, prefix, body []byte) error {
 	}
 	b := make([]byte, 0, len(prefix)+4+len(body))
 	b = append(b, prefix...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body))) //nolint:gosec // checked above
 	_, err := w.Write(append(b, body...))
 	return err
 }

@@ -103,7 +103,7 @@ func peerScore(h *Host) *pubsub.PeerScoreParams {
 }
 
 // topicScore: at most a few points of credit for usefulness, which order the mesh, and
-// n² × 2 against rejected messages: nine of them outweigh everything.
+// n² × 2 against rejected messages, which also reaches those who relayed them.
 func topicScore() *pubsub.TopicScoreParams {
 	return &pubsub.TopicScoreParams{
 		TopicWeight:                     1,

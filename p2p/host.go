@@ -273,7 +273,6 @@ func (h *Host) Addrs() []string {
 
 // Peers returns the connected peers, sorted by ID.
 func (h *Host) Peers() []PeerInfo {
-	scores := h.intake.scores()
 	net := h.host.Network()
 	var out []PeerInfo
 	for _, id := range net.Peers() {
@@ -288,7 +287,7 @@ func (h *Host) Peers() []PeerInfo {
 		}
 		out = append(out, PeerInfo{
 			ID: PeerID(id.String()), Addr: c.RemoteMultiaddr().String(), Direction: dir,
-			Since: c.Stat().Opened, Transport: transportOf(c.RemoteMultiaddr()), Score: scores[id],
+			Since: c.Stat().Opened, Transport: transportOf(c.RemoteMultiaddr()), Score: h.intake.score(id),
 		})
 	}
 	slices.SortFunc(out, func(a, b PeerInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })

@@ -38,6 +38,7 @@ const (
 	inflightPatience = 250 * time.Millisecond
 
 	costOversized = 40.0
+	costRejected  = 20.0
 	costLimited   = 0.25
 )
 
@@ -61,12 +62,18 @@ func newIntake(h *Host) *intake {
 	}
 }
 
-// scores returns the router's scores, at most a second old.
-func (in *intake) scores() map[peer.ID]float64 {
+// score returns the router's score of a peer, at most a second old, or our own penalty
+// points if they are worse. The router keeps no score of a peer that does not accept its
+// stream, so that by its account such a peer may do anything.
+func (in *intake) score(id peer.ID) float64 {
+	var score float64
 	if m := in.snapshot.Load(); m != nil {
-		return *m
+		score = (*m)[id]
 	}
-	return nil
+	if st := in.h.table.lookup(id); st != nil {
+		score = min(score, -st.points())
+	}
+	return score
 }
 
 // inspect is called by the router's loop for every frame, before anything else happens
@@ -80,7 +87,7 @@ func (in *intake) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		in.h.spawn(func(context.Context) { in.h.expel(from) })
 		return errFormerMember
 	}
-	if in.scores()[from] < GraylistScore {
+	if in.score(from) < GraylistScore {
 		c.limitedGraylist.Add(n)
 		return errGraylisted
 	}

@@ -173,17 +173,16 @@ func (h *Host) exchange(ctx context.Context, to PeerID, protocolID string, reque
 	defer bind(ctx, s)()
 	// Written aside, because a peer that refuses may stop reading before it has
 	// everything, although its answer, which says why, is on its way.
-	written := make(chan error, 1)
+	written := make(chan struct{})
 	go func() {
-		err := writeFrame(s, nil, request)
-		if err == nil {
-			err = s.CloseWrite()
+		defer close(written)
+		if err := writeFrame(s, nil, request); err == nil {
+			_ = s.CloseWrite() // if this or the writing failed, so does the reading
 		}
-		written <- err
 	}()
 	body, err := readReply(s, maxReply)
 	_ = s.Reset() // the exchange is over, well or badly; this ends the writing too
-	_ = <-written // what went wrong with it, if anything, the reply tells better
+	<-written
 	if err != nil {
 		return nil, fmt.Errorf("reading reply: %w", err)
 	}

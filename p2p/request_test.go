@@ -106,7 +106,9 @@ func TestRequestTimeout(t *testing.T) {
 	if _, err := a.Request(t.Context(), b.ID(), "/test/slow/1", nil, 0); err == nil {
 		t.Error("got no error from a handler that ran out of time")
 	}
-	_ = <-ended // how is of no interest here
+	if err := receive(t, "the handler ends again", ended); err == nil {
+		t.Error("the handler's context ended without an error")
+	}
 
 	c, d := pair(t, both, p2p.Limits{})
 	started := make(chan struct{})

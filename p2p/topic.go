@@ -218,6 +218,7 @@ func (t *Topic) judge(ctx context.Context, from peer.ID, m *pubsub.Message) pubs
 		return pubsub.ValidationAccept
 	case Reject:
 		t.h.count.rejected.Add(1)
+		st.punish(costRejected)
 		return pubsub.ValidationReject
 	case Ignore:
 	}

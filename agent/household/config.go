@@ -179,10 +179,10 @@ func checkKey(v *ast.MappingValueNode, t reflect.Type, path string, depth int) *
 		key = token.Value
 	}
 	var allowed []string
-	for i := range t.NumField() {
-		name := t.Field(i).Tag.Get("yaml")
+	for f := range t.Fields() {
+		name := f.Tag.Get("yaml")
 		if name == key {
-			return checkKeys(v.Value, t.Field(i).Type, join(path, key), depth+1)
+			return checkKeys(v.Value, f.Type, join(path, key), depth+1)
 		}
 		allowed = append(allowed, name)
 	}
@@ -224,7 +224,7 @@ func lineOf(f *ast.File, key string) int {
 // locate gives an error about the configuration in dir its file and line.
 func (e *ConfigError) locate(dir string) *ConfigError {
 	e.File = filepath.Join(dir, ConfigFile)
-	if raw, err := os.ReadFile(e.File); err == nil { //nolint:gosec // the home's own folder
+	if raw, err := os.ReadFile(e.File); err == nil {
 		if f, err := parser.ParseBytes(raw, 0); err == nil {
 			e.Line = lineOf(f, e.Key)
 		}

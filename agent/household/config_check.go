@@ -47,13 +47,11 @@ func printable(text string) bool {
 
 func (c *Config) validateListen() *ConfigError {
 	l := &c.Listen
-	for _, x := range []struct{ key, addr, example string }{
-		{"listen.api", l.API, "127.0.0.1:8600"},
-		{"listen.engine", l.Engine, "0.0.0.0:8601"},
-	} {
-		if !isHostPort(x.addr, 0) {
-			return bad(x.key, "got %q, want host:port with a port from 0 (any) to 65535, such as %s", x.addr, x.example)
-		}
+	if !isHostPort(l.API, 0) {
+		return bad("listen.api", "got %q, want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600", l.API)
+	}
+	if !isHostPort(l.Engine, 1) {
+		return bad("listen.engine", "got %q, want host:port with a port from 1 to 65535, such as 0.0.0.0:8601", l.Engine)
 	}
 	if len(l.Gossip) == 0 || len(l.Gossip) > maxPeers {
 		return bad("listen.gossip", "got %d multiaddrs, want 1 to %d, such as /ip4/0.0.0.0/tcp/8602", len(l.Gossip), maxPeers)
@@ -64,7 +62,7 @@ func (c *Config) validateListen() *ConfigError {
 		}
 	}
 	for i, name := range l.Hosts {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" /@", r) }) {
+		if name == "" || !printable(name) || strings.ContainsAny(name, " /@") {
 			return bad(fmt.Sprintf("listen.hosts[%d]", i), "got %q, want a host name such as house.local", name)
 		}
 	}
@@ -78,7 +76,7 @@ func (c *Config) validatePeers() *ConfigError {
 	}
 	for i, peer := range p.Engine {
 		id, addr, _ := strings.Cut(peer, "@")
-		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 20 || !isHostPort(addr, 1) {
+		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 20 || !isHostPort(addr, 1) || strings.HasPrefix(addr, ":") {
 			return bad(fmt.Sprintf("peers.engine[%d]", i), "got %q, want ID@host:port with an id of 40 hexadecimal digits", peer)
 		}
 	}
@@ -116,12 +114,11 @@ func (c *Config) validateMeters() *ConfigError {
 	return nil
 }
 
-// isHostPort wants host:port; the host may be empty, which is every address of this
-// machine, save where somebody else is meant.
+// isHostPort wants host:port; without a host it is every address of this machine.
 func isHostPort(text string, lowest uint64) bool {
 	host, port, err := net.SplitHostPort(text)
 	n, bad := strconv.ParseUint(port, 10, 16)
-	return err == nil && bad == nil && n >= lowest && printable(host) && !strings.ContainsAny(host, " /@") && (host != "" || lowest == 0)
+	return err == nil && bad == nil && n >= lowest && printable(host) && !strings.ContainsAny(host, " /@")
 }
 
 // isMultiaddr looks at the outline only: the network room knows the protocols.

@@ -51,11 +51,12 @@ func TestConfigErrors(t *testing.T) {
 		"wrong role":               {"role: validator", "role: king", `:2: role: got "king", want validator or replica`},
 		"no role":                  {"role: validator\n", "", `: role: got "", want validator or replica`},
 		"no port":                  {"127.0.0.1:8600", "127.0.0.1", `:4: listen.api: got "127.0.0.1", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
-		"port too high":            {"127.0.0.1:8601", "127.0.0.1:86010", `:5: listen.engine: got "127.0.0.1:86010", want host:port with a port from 0 (any) to 65535, such as 0.0.0.0:8601`},
+		"port too high":            {"127.0.0.1:8601", "127.0.0.1:86010", `:5: listen.engine: got "127.0.0.1:86010", want host:port with a port from 1 to 65535, such as 0.0.0.0:8601`},
 		"port by name":             {"127.0.0.1:8600", "127.0.0.1:http", `:4: listen.api: got "127.0.0.1:http", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
 		"gossip is no multiaddr":   {"/ip4/0.0.0.0/tcp/8602\n", "0.0.0.0:8602\n", `:7: listen.gossip[0]: got "0.0.0.0:8602", want a multiaddr such as /ip4/0.0.0.0/tcp/8602`},
 		"no gossip":                {"gossip:\n    - /ip4/0.0.0.0/tcp/8602\n", "gossip: []\n", ":6: listen.gossip: got 0 multiaddrs, want 1 to 64, such as /ip4/0.0.0.0/tcp/8602"},
 		"a host that is none":      {"  engine: 127", "  hosts: [\"a b\"]\n  engine: 127", `:5: listen.hosts[0]: got "a b", want a host name such as house.local`},
+		"engine peer without host": {"192.168.1.20:8601", ":8601", `:10: peers.engine[0]: got "0123456789abcdef0123456789abcdef01234567@:8601", want ID@host:port with an id of 40 hexadecimal digits`},
 		"engine peer without id":   {"0123456789abcdef0123456789abcdef01234567@", "", `:10: peers.engine[0]: got "192.168.1.20:8601", want ID@host:port with an id of 40 hexadecimal digits`},
 		"gossip peer without id":   {"/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8", "", `:12: peers.gossip[0]: got "/ip4/192.168.1.20/tcp/8602", want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...`},
 		"wrong role of a meter":    {"role: solar", "role: wind", `:19: meters[1].role: got "wind", want connection, solar or battery`},
@@ -154,13 +155,15 @@ func TestConfigRoundTrip(t *testing.T) {
 	nasty := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
 		"", "yes", "null", "~", "1", "1e3", "0x1f", "a: b", "a #b", "- a", "{a}", "[a]", "&a", "*a", "!a", "|", ">", "%a", "@a", "`a", `"`, `\`, "'", "é", "\u2028", "\x00", "{{.}}", "a\nb", "\xff",
 	}))
-	list := func(t *rapid.T, name string, g *rapid.Generator[string]) []string { return rapid.SliceOfN(g, 0, 3).Draw(t, name) }
+	list := func(t *rapid.T, name string, g *rapid.Generator[string]) []string {
+		return rapid.SliceOfN(g, 0, 3).Draw(t, name)
+	}
 	written := 0
 	rapid.Check(t, func(t *rapid.T) {
 		c := Config{
 			Name: nasty.Draw(t, "name"), Role: rapid.SampledFrom([]string{"validator", "replica"}).Draw(t, "role"),
 			Listen: ListenConfig{
-				API: "127.0.0.1:8600", Engine: rapid.SampledFrom([]string{":8601", "[::1]:0", "a:1"}).Draw(t, "engine"),
+				API: "127.0.0.1:8600", Engine: rapid.SampledFrom([]string{":8601", "[::1]:1", "a:1"}).Draw(t, "engine"),
 				Gossip: append([]string{"/ip4/0.0.0.0/tcp/1"}, list(t, "gossip", rapid.Map(nasty, func(s string) string { return "/" + s }))...),
 				Hosts:  list(t, "hosts", nasty),
 			},

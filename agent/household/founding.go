@@ -154,7 +154,7 @@ func (f *Founding) equip(h Founder, k *Keys, officers []ed25519.PrivateKey, doc 
 func approve(officers []ed25519.PrivateKey, msg []byte) []ledger.Approval {
 	var as []ledger.Approval
 	for i, o := range officers {
-		as = append(as, ledger.Approval{Officer: uint64(i), Signature: ed25519.Sign(o, msg)}) //nolint:gosec // an index
+		as = append(as, ledger.Approval{Officer: uint64(i), Signature: ed25519.Sign(o, msg)})
 	}
 	return as
 }

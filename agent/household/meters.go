@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
-	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
 )
 
@@ -90,7 +89,7 @@ func (h *Home) poll(ctx context.Context, d *device) error {
 		}
 		sample, err := h.read(ctx, d, limit)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the home ends
 		}
 		if err != nil {
 			h.failed(d, err)
@@ -194,7 +193,7 @@ func (h *Home) foreign(d *device, s meter.Sample) string {
 	if !r.metered {
 		return ""
 	}
-	if got := ledger.MeterID(h.prover.meterOf(s)); got != r.meter {
+	if got := h.prover.meterOf(s); got != r.meter {
 		return fmt.Sprintf("the reading is of meter %s, but the ledger knows %s as this home's", got, r.meter)
 	}
 	if serial := d.tracker.State().Serial; s.Signed != nil && serial != "" && serial != r.meter.String() {

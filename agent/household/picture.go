@@ -266,9 +266,9 @@ func quality(q ledger.Quality) api.Quality {
 		return api.QualityEstimated
 	case ledger.QualitySubstitute:
 		return api.QualitySubstitute
-	default:
-		return ""
+	case ledger.QualityMissing:
 	}
+	return ""
 }
 
 // number makes a known value of any integer type.
@@ -282,5 +282,5 @@ func counter(v *uint64) *int64 {
 	if v == nil || *v > math.MaxInt64 {
 		return nil
 	}
-	return number(int64(*v)) //nolint:gosec // just bounded
+	return number(int64(*v))
 }

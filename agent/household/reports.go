@@ -156,7 +156,7 @@ func (t *trading) report(ctx context.Context) error {
 	h.mu.Unlock()
 	for _, p := range due {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the home ends
 		}
 		if err := t.advance(ctx, p, from); err != nil {
 			return err
@@ -176,7 +176,7 @@ func (t *trading) advance(ctx context.Context, p *pending, registered market.Int
 	case p.report.From < registered:
 		// No reading proves where the membership began within the span, so that no one
 		// can say how much of it the ledger should know.
-		h.opt.Log.Warn("meter report dropped: it begins before the meter was registered",
+		h.opt.Log.WarnContext(ctx, "meter report dropped: it begins before the meter was registered",
 			"interval", p.report.From, "intervals", p.report.Count, "registered", registered)
 		h.disown(registered, last)
 		return h.forget(p.report.From)
@@ -209,16 +209,16 @@ func (t *trading) submitReport(ctx context.Context, p *pending, last market.Inte
 	refusal := (*ledger.Refusal)(nil)
 	switch {
 	case err == nil || ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // the home ends
 	case !errors.As(err, &refusal), refusal.Code == ledger.CodeNotCleared, refusal.Code == consensus.CodePoolFull:
-		h.opt.Log.Debug("report not accepted yet", "interval", p.report.From, "err", err)
+		h.opt.Log.DebugContext(ctx, "report not accepted yet", "interval", p.report.From, "err", err)
 		return nil
 	}
 	// It may have been applied since we looked.
 	if held, err := h.held(last); err != nil || held {
 		return err
 	}
-	h.opt.Log.Warn("report refused", "interval", p.report.From, "err", err)
+	h.opt.Log.WarnContext(ctx, "report refused", "interval", p.report.From, "err", err)
 	h.mu.Lock()
 	p.refused = refusal
 	h.mu.Unlock()

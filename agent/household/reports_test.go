@@ -122,8 +122,8 @@ func exact(t *testing.T, r *rig, first, last market.Interval, before counters) {
 	t.Helper()
 	r.look() // the last report may be in the last block
 	imported, exported, end := r.counted(r.home.id, first)
-	wantImport := market.WattHours(r.counter.imported - before.imported) //nolint:gosec // small
-	wantExport := market.WattHours(r.counter.exported - before.exported) //nolint:gosec // small
+	wantImport := market.WattHours(r.counter.imported - before.imported)
+	wantExport := market.WattHours(r.counter.exported - before.exported)
 	if imported != wantImport || exported != wantExport || end != last {
 		t.Errorf("intervals %d to %d: settled %d and %d Wh, the meter counted %d and %d to interval %d",
 			first, end, imported, exported, wantImport, wantExport, last)

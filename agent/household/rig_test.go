@@ -32,7 +32,7 @@ type rig struct {
 type counters struct{ imported, exported uint64 }
 
 func (c *counters) step(minute int) {
-	switch m := uint64(minute); { //nolint:gosec // positive
+	switch m := uint64(minute); {
 	case m%1440 >= 90 && m%1440 < 7*60:
 		c.exported += 3 + m*m%17
 		c.imported += m % 2

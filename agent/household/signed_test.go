@@ -90,7 +90,9 @@ func TestSignedByAnother(t *testing.T) {
 	r := newSignedRig(t, seed(1))
 	right, wrong := newSigner(t, seed(1)), newSigner(t, seed(2))
 	// Before the home is registered nobody can tell them apart.
-	foreign := func(now time.Time) bool { return now.Before(on(6, 20)) || now.After(on(7, 20)) && now.Before(on(7, 50)) }
+	foreign := func(now time.Time) bool {
+		return now.Before(on(6, 20)) || now.After(on(7, 20)) && now.Before(on(7, 50))
+	}
 	r.mend = func(now time.Time, s *meter.Sample) {
 		if !foreign(now) {
 			right.sign(s, now)

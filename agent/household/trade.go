@@ -103,7 +103,7 @@ func (t *trading) apply(ctx context.Context, a admission) {
 		refused = r.Error()
 	}
 	if err != nil {
-		h.opt.Log.Warn("admission not accepted", "kind", a.kind.String(), "err", err)
+		h.opt.Log.WarnContext(ctx, "admission not accepted", "kind", a.kind.String(), "err", err)
 	}
 	h.mu.Lock()
 	h.notAdmitted = refused
@@ -149,7 +149,7 @@ func (t *trading) quote(ctx context.Context) {
 	}
 	t.sent = now
 	if err := h.opt.Ledger.Submit(ctx, t.order); err != nil && ctx.Err() == nil {
-		h.opt.Log.Info("order not accepted", "interval", k, "err", err)
+		h.opt.Log.InfoContext(ctx, "order not accepted", "interval", k, "err", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func (h *Home) makeOrder(k market.Interval, p market.Preference, now time.Time) 
 		return nil
 	}
 	order := ledger.PlaceOrder{
-		Interval: k, Seq: uint64(max(1, now.UnixMilli())), Side: side, //nolint:gosec // positive
+		Interval: k, Seq: uint64(max(1, now.UnixMilli())), Side: side,
 		Steps: []ledger.Step{{Price: step.Price, WattHours: step.WattHours}},
 	}
 	return order.Sign(h.chainID, h.id, h.opt.Keys.Device)

@@ -6,6 +6,7 @@ FUZZTIME ?= 10s
 BENCH    ?= .
 COUNT    ?= 1
 ARGS     ?=
+RACE     ?= ./...
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -48,7 +49,7 @@ test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part
 
 .PHONY: race
 race: ## all tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $(RACE)
 
 .PHONY: check
 check: format vet static lint tidy cross ## format, vet, staticcheck, golangci-lint, go.mod, ARM builds
@@ -95,7 +96,11 @@ lint:
 tidy:
 	$(GO) mod tidy -diff
 
-.PHONY: cross
-cross: ## both programs for 64-bit and 32-bit ARM, without C
+.PHONY: cross arm arm64
+cross: arm64 arm ## both programs for 64-bit and 32-bit ARM, without C
+
+arm64:
 	$(call programs,bin/linux-arm64,GOOS=linux GOARCH=arm64)
+
+arm:
 	$(call programs,bin/linux-armv7,GOOS=linux GOARCH=arm GOARM=7)

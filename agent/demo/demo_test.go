@@ -51,7 +51,10 @@ func TestStreet(t *testing.T) {
 
 	t.Run("ledger check", func(t *testing.T) { checkLedgers(t, dir) })
 	t.Run("second start", func(t *testing.T) {
-		second := start(t, dir, "--homes", "6", "--for", "45s").report(4 * time.Minute)
+		r := start(t, dir, "--homes", "6", "--for", "60s")
+		r.until("settled what was missed", 60*time.Second, func() bool { return r.settled(1) > 0 })
+		r.pictures(t, 1)
+		second := r.report(4 * time.Minute)
 		checkReport(t, second, 6)
 		if second.Community != first.Community || second.IntervalsSettled <= first.IntervalsSettled {
 			t.Errorf("%s with %d intervals goes on as %s with %d", first.Community, first.IntervalsSettled, second.Community, second.IntervalsSettled)

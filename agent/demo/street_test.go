@@ -248,3 +248,12 @@ func (m *mosquitto) kill() {
 }
 
 func (m *mosquitto) url() string { return "mqtt://127.0.0.1:" + strconv.Itoa(m.port) }
+
+// quoted is text as JavaScript has it.
+func quoted(text string) string {
+	raw, err := json.Marshal(text)
+	if err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	return string(raw)
+}

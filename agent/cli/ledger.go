@@ -154,14 +154,14 @@ func checkLedger(dir string, s streams) (checked, error) {
 		Dir: dir, Height: report.Height, AppHash: hex.EncodeToString(report.AppHash), Households: report.Households,
 		Records: report.Records, History: report.History, Replayed: report.Replayed, Differences: []string{},
 	}
-	for _, d := range report.Differences {
-		c.Differences = append(c.Differences, d.String())
-	}
-	for _, err := range broken {
+	for _, err := range broken { // first: what the ledger lacks often follows from them
 		if errors.Is(err, consensus.ErrInUse) {
 			return checked{}, err
 		}
 		c.Differences = append(c.Differences, err.Error())
+	}
+	for _, d := range report.Differences {
+		c.Differences = append(c.Differences, d.String())
 	}
 	c.OK = len(c.Differences) == 0
 	return c, nil

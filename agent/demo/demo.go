@@ -171,9 +171,9 @@ func (s *street) live(ctx, run context.Context, g *errgroup.Group) (*Report, err
 
 // introduce tells a person where to look.
 func (s *street) introduce() {
-	fmt.Fprintf(s.opt.Say, "\n  %-8s  %-9s  %-34s  %s\n", "home", "role", "meter", "page")
+	fmt.Fprintf(s.opt.Say, "\n  %-8s  %-9s  %-38s  %s\n", "home", "role", "meter", "page")
 	for i, h := range s.plan.Homes {
-		fmt.Fprintf(s.opt.Say, "  %-8s  %-9s  %-34s  http://%s/\n", h.Name, h.role(), h.describe(), s.ports.api(i))
+		fmt.Fprintf(s.opt.Say, "  %-8s  %-9s  %-38s  http://%s/\n", h.Name, h.role(), h.describe(), s.ports.api(i))
 	}
 	fmt.Fprintf(s.opt.Say, "\n15 minutes pass in 10 seconds. Ctrl-C ends it; the next start goes on from here.\n"+
 		"A home can be killed and started again: %s run --home %s\n\n", s.opt.Agent, s.plan.Homes[0].dir(s.opt.Dir))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -95,6 +96,10 @@ func (dec *Decoder) Decode(topic string, payload []byte, retained bool) (v Value
 		}
 	}
 	v.Retained = retained
+	if retained { // what was kept may be of an older set-up: it does not decide where a point is
+		chosen := maps.Clone(dec.chosen)
+		defer func() { dec.chosen = chosen }()
+	}
 	counters := dec.point(&v, PointImport, kind, root)
 	counters = dec.point(&v, PointExport, kind, root) || counters
 	if powered := dec.point(&v, PointPower, kind, root); powered {

@@ -175,15 +175,19 @@ func TestBrokerGoesAway(t *testing.T) {
 	if d := int64(*to.ImportWh-*from.ImportWh) - int64(gotImport); d < -70 || d > 70 || uint64(gotImport)%7 != 0 || uint64(gotExport) != uint64(gotImport)/7*2 {
 		t.Errorf("settled %d and %d Wh in intervals %d to %d, the device counted %d", gotImport, gotExport, first, last, *to.ImportWh-*from.ImportWh)
 	}
-	estimated := 0
-	for _, s := range tw.settlements(h.id) {
+	if n := tw.estimated(h.id); n < 2 {
+		t.Errorf("%d intervals are estimated, want those in which the broker was away", n)
+	}
+}
+
+func (tw *town) estimated(h market.HouseholdID) (n int) {
+	tw.t.Helper()
+	for _, s := range tw.settlements(h) {
 		if s.Quality == ledger.QualityEstimated {
-			estimated++
+			n++
 		}
 	}
-	if estimated < 2 {
-		t.Errorf("%d intervals are estimated, want those in which the broker was away", estimated)
-	}
+	return n
 }
 
 // first is the first Interval that was settled as metered.

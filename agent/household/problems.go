@@ -72,7 +72,7 @@ func (v *view) meterProblems(add func(code, text, hint string), m api.Meter, d d
 			"If it is another meter, or was reset, show this to your cooperative.")
 	case api.MeterOK, api.MeterStarting:
 		if d.unproven != "" {
-			add("meter-unproven", "The connection meter cannot be settled on: "+d.unproven+".", "Its intervals are marked missing; show this to your cooperative.")
+			add("meter-unproven", "The last interval boundary of the connection meter is not proven: "+d.unproven+".", "Until its next boundary is proven its intervals are marked missing. If this stays, let it be read, or speak, more often, or show this to your cooperative.")
 		}
 	}
 }

@@ -116,11 +116,18 @@ func (p *prover) due(s meter.Sample) (why string, due bool) {
 		}
 	}
 	k := p.calendar.At(at)
-	if k < 0 || at.Sub(p.calendar.Start(k)) > p.tolerance {
+	last := p.boundaries.Last()
+	begins := last == nil || last.Meter != p.meterOf(s)
+	if k < 0 || !begins && p.calendar.At(last.At) >= k {
 		return "", false
 	}
-	last := p.boundaries.Last()
-	return "", last == nil || last.Meter != p.meterOf(s) || p.calendar.At(last.At) < k
+	if boundary := p.calendar.Start(k); at.Sub(boundary) > p.tolerance {
+		if begins {
+			return "", false
+		}
+		return fmt.Sprintf("no reading came within %v after %s", p.tolerance, boundary.Format(time.DateTime)), false
+	}
+	return "", true
 }
 
 // meterOf is the meter that a reading of the sample is of.

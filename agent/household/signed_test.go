@@ -166,11 +166,12 @@ func TestSignedClockAndNumbers(t *testing.T) {
 	r.after = func(now time.Time, s api.Snapshot) error {
 		p, shown := problem(s, "meter-unproven")
 		again := !now.Before(on(8, 0)) && now.Before(on(8, 1))
-		wantClock := now.After(on(7, 0)) && now.Before(on(7, 30)) // the next proof
+		late := !ahead(now) && now.After(on(7, 0)) && now.Before(on(7, 30)) // the next proof
 		switch {
-		case shown != (wantClock || again):
+		case shown != (ahead(now) || late || again):
 			return fmt.Errorf("shown is %v: %+v", shown, s.Problems)
-		case wantClock && !strings.Contains(p.Text, "its clock says 2026-06-21 10:"), again && !strings.Contains(p.Text, "its reading 1 does not follow reading"):
+		case late && !strings.Contains(p.Text, "no reading came within 1m30s after 2026-06-21 07:15:00"),
+			ahead(now) && !strings.Contains(p.Text, "its clock says 2026-06-21 10:"), again && !strings.Contains(p.Text, "its reading 1 does not follow reading"):
 			return fmt.Errorf("problem: %+v", p)
 		}
 		return nil

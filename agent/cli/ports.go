@@ -22,9 +22,14 @@ func isAddressInUse(err error) bool {
 // portProblem says which port is taken, by whom if that can be known, and how to
 // choose another.
 func portProblem(err error, cfg household.Config, file string) error {
-	for _, l := range []struct{ key, addr string }{
-		{"listen.api", cfg.Listen.API}, {"listen.engine", cfg.Listen.Engine},
-	} {
+	type listener struct{ key, addr string }
+	all := []listener{{"listen.api", cfg.Listen.API}, {"listen.engine", cfg.Listen.Engine}}
+	for _, g := range cfg.Listen.Gossip {
+		if parts := strings.Split(g, "/"); len(parts) == 5 && parts[3] == "tcp" { // /ip4/ADDRESS/tcp/PORT
+			all = append(all, listener{"listen.gossip", net.JoinHostPort(parts[2], parts[4])})
+		}
+	}
+	for _, l := range all {
 		if !taken(l.addr) {
 			continue
 		}

@@ -225,6 +225,33 @@ func TestRetainedOnly(t *testing.T) {
 	})
 }
 
+// A meter that sends rubbish is suspect, not silent; Subscribe tells of the new picture.
+func TestRubbish(t *testing.T) {
+	t.Parallel()
+	b := newMQTTBroker(t)
+	tw := found(t, townOptions{start: time.Now(), rate: 900, now: time.Now})
+	h := mustOpen(t, tw.options(0, config("tasmota", "mqtt://"+b.address+"/home")))
+	changes, cancel := h.Subscribe()
+	running(t, h)
+	every(t, 50*time.Millisecond, func() { b.publish("tele/home/SENSOR", []byte(`{"SML":{"Total_in":`), false) })
+	deadline := time.After(30 * time.Second)
+	for h.Snapshot().Meters[0].State != api.MeterSuspect {
+		select {
+		case <-changes:
+		case <-deadline:
+			t.Fatalf("never suspect: %+v", h.Snapshot().Meters)
+		}
+	}
+	cancel()
+	m := h.Snapshot().Meters[0]
+	if m.ImportWh != nil || m.PowerW != nil || !strings.Contains(m.Note, "unreadable message") {
+		t.Errorf("meter %+v", m)
+	}
+	if n := len(h.watchers.all); n != 0 {
+		t.Errorf("%d still watch", n)
+	}
+}
+
 // Two meters of one role behind one broker do not throw each other off.
 func TestTwoMetersOneBroker(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,8 @@ import (
 
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/def"
+	"github.com/commonwatt/commonwatt/meter/modbus"
 )
 
 // device is one meter as the home sees it. The poll goroutine owns source and
@@ -132,14 +134,20 @@ func (h *Home) failed(d *device, err error) {
 	v := &d.view
 	was := v.state
 	v.failures++
-	if v.failures >= silentAfter || errors.Is(err, meter.ErrNoMessage) {
+	switch {
+	case errors.Is(err, meter.ErrNoMessage):
+		v.state = api.MeterSilent
+	case v.failures < silentAfter, errors.Is(err, modbus.ErrBackoff) && was == api.MeterSuspect:
+	case errors.Is(err, meter.ErrPayload), errors.Is(err, modbus.ErrBadReply), errors.Is(err, def.ErrWrongDevice):
+		v.state = api.MeterSuspect // it does answer, but nothing that can be read
+	default:
 		v.state = api.MeterSilent
 	}
 	v.note = clip(err.Error())
-	silent := v.state == api.MeterSilent && was != api.MeterSilent
+	state := v.state
 	h.mu.Unlock()
-	if silent {
-		h.opt.Log.Warn("meter is silent", "role", d.cfg.Role, "address", d.cfg.Address, "err", err)
+	if state != was {
+		h.opt.Log.Warn("meter gives nothing", "role", d.cfg.Role, "address", d.cfg.Address, "state", string(state), "err", err)
 	} else {
 		h.opt.Log.Debug("reading meter failed", "role", d.cfg.Role, "address", d.cfg.Address, "err", err)
 	}

@@ -21,11 +21,26 @@ import (
 
 // Ledger is what the household needs of the ledger's node.
 type Ledger interface {
+	Records
+	Chain
+	History
+}
+
+// Records is the ledger's state.
+type Records interface {
 	Read(f func(*ledger.State))
+	AppHashAt(height int64) ([]byte, bool)
+}
+
+// Chain takes transactions and tells of blocks.
+type Chain interface {
 	Submit(ctx context.Context, tx []byte) error
 	Subscribe() (events <-chan consensus.Event, cancel func())
 	Status() consensus.Status
-	AppHashAt(height int64) ([]byte, bool)
+}
+
+// History is what has been settled.
+type History interface {
 	Settlements(h market.HouseholdID, from market.Interval, f func(*ledger.Settlement) bool) error
 	Results(from market.Interval, f func(*ledger.MarketResult) bool) error
 }

@@ -72,6 +72,16 @@ func (o *initOptions) run(s streams) error {
 	role := "replica"
 	if o.found != "" {
 		role = "validator"
+		err = o.foundCommunity(definition)
+	} else {
+		err = household.CreateValidatorKey(o.dir)
+	}
+	if err != nil {
+		return &problem{code: exitUsage, err: err}
+	}
+	keys, err := household.CreateKeys(o.dir)
+	if err != nil {
+		return err
 	}
 	err = household.WriteConfig(o.dir, household.Config{
 		Name: o.name, Role: role,
@@ -82,17 +92,6 @@ func (o *initOptions) run(s streams) error {
 		Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: o.definition, Address: o.address, Unit: o.unit}},
 	})
 	if err != nil {
-		return err
-	}
-	keys, err := household.CreateKeys(o.dir)
-	if err != nil {
-		return err
-	}
-	if o.found != "" {
-		if err := o.foundCommunity(definition); err != nil {
-			return err
-		}
-	} else if err := household.CreateValidatorKey(o.dir); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "home %s is household %s\nconfiguration: %s\n", o.name, keys.ID(), filepath.Join(o.dir, household.ConfigFile))

@@ -66,12 +66,17 @@ const officerCount = 3
 // Found makes the keys of all homes and officers, the genesis document, and for
 // each home the approved transactions with which it will register itself. Each
 // home's folder gets its own copy; private keys stay where they are made.
+//
+// Nothing is made if the name, the clock or the rules cannot be right.
 func Found(f Founding) error {
+	if err := f.check(); err != nil {
+		return fmt.Errorf("founding %q: %w", f.Name, err)
+	}
 	officers, err := createOfficers(f.Dir)
 	if err != nil {
 		return fmt.Errorf("founding %s: %w", f.Name, err)
 	}
-	g := ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules}
+	g := f.genesis()
 	for _, o := range officers {
 		g.Officers = append(g.Officers, Public(o))
 	}
@@ -100,6 +105,19 @@ func Found(f Founding) error {
 		}
 	}
 	return nil
+}
+
+func (f *Founding) genesis() ledger.Genesis {
+	return ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules}
+}
+
+// check judges the genesis before there are any keys, with numbers in their place.
+func (f *Founding) check() error {
+	g := f.genesis()
+	for i := range officerCount {
+		g.Officers = append(g.Officers, ledger.Key{1, byte(i)}) //nolint:gosec // a few
+	}
+	return g.Validate()
 }
 
 func createOfficers(dir string) ([]ed25519.PrivateKey, error) {

@@ -115,7 +115,7 @@ func (f *Founding) genesis() ledger.Genesis {
 func (f *Founding) check() error {
 	g := f.genesis()
 	for i := range officerCount {
-		g.Officers = append(g.Officers, ledger.Key{1, byte(i)}) //nolint:gosec // a few
+		g.Officers = append(g.Officers, ledger.Key{1, byte(i)})
 	}
 	return g.Validate()
 }

@@ -53,6 +53,7 @@ func (s *modbusSource) Read(ctx context.Context) (Sample, error) {
 			}
 			s.survey, s.generation, s.surveyed = survey, s.seen, true
 		}
+		asked := s.now()
 		values, err := s.def.ReadValues(ctx, s.read, s.survey)
 		if err != nil {
 			s.surveyed = s.surveyed && errors.Is(err, modbus.ErrBackoff)
@@ -73,13 +74,14 @@ func (s *modbusSource) Read(ctx context.Context) (Sample, error) {
 				continue // the values may have been of either
 			}
 		}
-		return s.sample(values, at, changed), nil
+		return s.sample(values, asked, at, changed), nil
 	}
 	return Sample{}, fmt.Errorf("meter %s: device changes while it is read: %w", s.def.ID, def.ErrWrongDevice)
 }
 
-func (s *modbusSource) sample(v def.Values, at time.Time, changed bool) Sample {
+func (s *modbusSource) sample(v def.Values, asked, at time.Time, changed bool) Sample {
 	sample := sampleOf(v, at, s.def)
+	sample.AskedAt = asked
 	sample.Identity = s.survey.Identity
 	if changed {
 		sample.Quality |= IdentityChanged

@@ -121,7 +121,11 @@ func (p *prover) due(s meter.Sample) (why string, due bool) {
 	if k < 0 || !begins && p.calendar.At(last.At) >= k {
 		return "", false
 	}
-	if boundary := p.calendar.Start(k); at.Sub(boundary) > p.tolerance {
+	boundary := p.calendar.Start(k)
+	if !s.AskedAt.IsZero() && s.AskedAt.Before(boundary) {
+		return "", false // asked before the boundary: the counter may be of before it too
+	}
+	if at.Sub(boundary) > p.tolerance {
 		if begins {
 			return "", false
 		}

@@ -194,14 +194,17 @@ func TestClearingPriceAt(t *testing.T) {
 
 func TestClearerDoesNotAllocate(t *testing.T) {
 	c := market.NewClearer()
-	for _, nodes := range []int{1, 50} {
-		m := benchmarkBook(nodes, 500, finePrice, householdWh)
+	for nodes, m := range map[string]market.Market{
+		"1": benchmarkBook(1, 500, finePrice, householdWh), "50": benchmarkBook(50, 500, finePrice, householdWh),
+		"50 with fees and limits": edged(benchmarkBook(50, 500, finePrice, householdWh)),
+		"50 in a chain":           chained(benchmarkBook(50, 500, finePrice, householdWh)),
+	} {
 		if got := testing.AllocsPerRun(10, func() {
 			if _, err := c.Clear(m); err != nil {
 				t.Error(err)
 			}
 		}); got != 0 {
-			t.Errorf("%d nodes: got %v allocations in a warm run, want 0", nodes, got)
+			t.Errorf("%s nodes: got %v allocations in a warm run, want 0", nodes, got)
 		}
 	}
 }

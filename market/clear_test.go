@@ -51,7 +51,7 @@ func TestR3TreesAgainstDumbImplementation(t *testing.T) {
 		"small": smallMarkets().edged(), "long": longMarkets().edged(), "chain": chainMarkets(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			reused := market.NewClearer()
+			reused, deep := market.NewClearer(), market.NewDeepClearer()
 			rapid.Check(t, func(t *rapid.T) {
 				m := g.draw(t)
 				got, err := market.Clear(m)
@@ -64,12 +64,14 @@ func TestR3TreesAgainstDumbImplementation(t *testing.T) {
 				if diff := gocmp.Diff(newDumbTree(m).clear(), quantities(got), cmpopts.EquateEmpty()); diff != "" {
 					t.Fatalf("shares of %+v (-dumb +got):\n%s", m, diff)
 				}
-				again, err := reused.Clear(m)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if diff := diffClearing(got, again); diff != "" {
-					t.Fatalf("a Clearer that cleared other markets before (-fresh +reused):\n%s", diff)
+				for name, c := range map[string]*market.Clearer{"that cleared others before": reused, "for deep networks": deep} {
+					again, err := c.Clear(m)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := diffClearing(got, again); diff != "" {
+						t.Fatalf("a Clearer %s (-fresh +it):\n%s", name, diff)
+					}
 				}
 			})
 		})
@@ -93,6 +95,13 @@ func checkConditions(t *rapid.T, m market.Market) {
 	}
 	if problem := violation(m, got); problem != "" {
 		t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, got)
+	}
+	deep, err := market.NewDeepClearer().Clear(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := diffClearing(got, deep); diff != "" {
+		t.Fatalf("a Clearer for deep networks (-usual +deep):\n%s", diff)
 	}
 }
 

@@ -19,6 +19,10 @@ type climb struct {
 	stack   []unit  // the curves of nodes whose parent's turn is still to come
 	waiting []below // by node: what is on the stack for it
 	reaches []reach // by node; only where the edge is not free
+
+	pile       pile
+	sizes      []int64 // by node: how many units the orders there and below have
+	alwaysDeep bool
 }
 
 // below is a curve whose units are the topmost of the stack.
@@ -40,8 +44,11 @@ func (c *Clearer) curve(nodes []Node) curve {
 	}
 	g := &c.climb
 	g.group(c.places, c.units, len(nodes))
-	g.waiting = zeroed(g.waiting, len(nodes))
 	g.reaches = slices.Grow(g.reaches[:0], len(nodes))[:len(nodes)]
+	if g.deep(&c.tree, nodes) {
+		return c.pileUp(nodes)
+	}
+	g.waiting = zeroed(g.waiting, len(nodes))
 	g.stack = g.stack[:0]
 	// Backwards, all below a node comes right before it: its curve is on top.
 	for _, i := range slices.Backward(c.tree.topDown) {

@@ -30,7 +30,8 @@ func (s *selector) at(units []unit, position WattHours) selected {
 			lo, hi = min(lo, u.key), max(hi, u.key)
 		}
 		width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
-		shift := max(bits.Len64(width)-histogramBits, 0)
+		// Few units need few buckets, and these have to be cleared.
+		shift := max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))+1), 0)
 		mass := s.mass[:width>>shift+1]
 		clear(mass)
 		for _, u := range units {

@@ -72,7 +72,7 @@ type crossing struct {
 }
 
 // NewClearer returns a Clearer.
-func NewClearer() *Clearer { return &Clearer{} }
+func NewClearer() *Clearer { return &Clearer{climb: climb{knotsPerUnit: knotsPerUnit}} }
 
 // Clear is the function Clear, but for two things: the answer's slices are the
 // Clearer's own, valid until its next Clear, and nothing is said of two orders

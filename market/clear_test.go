@@ -51,7 +51,7 @@ func TestR3TreesAgainstDumbImplementation(t *testing.T) {
 		"small": smallMarkets().edged(), "long": longMarkets().edged(), "chain": chainMarkets(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			reused, deep := market.NewClearer(), market.NewDeepClearer()
+			reused, deep, cramped := market.NewClearer(), market.NewDeepClearer(), market.NewCrampedClearer()
 			rapid.Check(t, func(t *rapid.T) {
 				m := g.draw(t)
 				got, err := market.Clear(m)
@@ -64,7 +64,9 @@ func TestR3TreesAgainstDumbImplementation(t *testing.T) {
 				if diff := gocmp.Diff(newDumbTree(m).clear(), quantities(got), cmpopts.EquateEmpty()); diff != "" {
 					t.Fatalf("shares of %+v (-dumb +got):\n%s", m, diff)
 				}
-				for name, c := range map[string]*market.Clearer{"that cleared others before": reused, "for deep networks": deep} {
+				for name, c := range map[string]*market.Clearer{
+					"that cleared others before": reused, "for deep networks": deep, "short of memory": cramped,
+				} {
 					again, err := c.Clear(m)
 					if err != nil {
 						t.Fatal(err)

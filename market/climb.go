@@ -20,9 +20,10 @@ type climb struct {
 	waiting []below // by node: what is on the stack for it
 	reaches []reach // by node; only where the edge is not free
 
-	pile       pile
-	sizes      []int64 // by node: how many units the orders there and below have
-	alwaysDeep bool
+	pile         pile
+	sizes        []int64 // by node: how many units the orders there and below have
+	alwaysDeep   bool
+	knotsPerUnit int
 }
 
 // below is a curve whose units are the topmost of the stack.
@@ -46,7 +47,9 @@ func (c *Clearer) curve(nodes []Node) curve {
 	g.group(c.places, c.units, len(nodes))
 	g.reaches = slices.Grow(g.reaches[:0], len(nodes))[:len(nodes)]
 	if g.deep(&c.tree, nodes) {
-		return c.pileUp(nodes)
+		if v, ok := c.pileUp(nodes); ok {
+			return v
+		}
 	}
 	g.waiting = zeroed(g.waiting, len(nodes))
 	g.stack = g.stack[:0]

@@ -16,6 +16,8 @@ type pile struct {
 	in    []half      // by node
 	out   []half
 	todo  []int32
+	most  int  // knots there may be
+	full  bool // there would have to be more
 }
 
 type knot struct {
@@ -34,6 +36,14 @@ type half struct {
 // faster than passing all units through every node; measured.
 const deepFactor = 24
 
+// knotsPerUnit bounds how much a pile may grow by trading, which nothing else
+// does where quantities swing widely at every level. Books of
+// households need about 4. Beyond it, curve goes the other way.
+const (
+	knotsPerUnit = 64
+	maxKnots     = 1 << 30
+)
+
 // deep says whether the network is so deep for this book.
 func (g *climb) deep(t *tree, nodes []Node) bool {
 	sizes := zeroed(g.sizes, len(nodes))
@@ -49,9 +59,11 @@ func (g *climb) deep(t *tree, nodes []Node) bool {
 	return looks > deepFactor*int64(len(g.own)) || g.alwaysDeep
 }
 
-// pileUp is curve by piles.
-func (c *Clearer) pileUp(nodes []Node) curve {
+// pileUp is curve by piles. It fails if they grow too large.
+func (c *Clearer) pileUp(nodes []Node) (curve, bool) {
 	g, p := &c.climb, &c.climb.pile
+	p.full = false
+	p.most = min(g.knotsPerUnit*len(g.own), maxKnots)
 	p.knots, p.wh = p.knots[:0], p.wh[:0]
 	p.in = slices.Grow(p.in[:0], len(nodes))[:len(nodes)]
 	p.out = slices.Grow(p.out[:0], len(nodes))[:len(nodes)]
@@ -67,6 +79,9 @@ func (c *Clearer) pileUp(nodes []Node) curve {
 				p.push(out, u.key, u.wh)
 			}
 		}
+		if p.full {
+			return curve{}, false
+		}
 		if i == c.tree.root() {
 			break
 		}
@@ -80,7 +95,7 @@ func (c *Clearer) pileUp(nodes []Node) curve {
 	in, out := p.in[c.tree.root()], p.out[c.tree.root()]
 	g.stack = p.list(g.stack[:0], in.near, -1)
 	g.stack = p.list(g.stack, out.near, 1)
-	return curve{units: g.stack, demand: in.mass, supply: out.mass}
+	return curve{units: g.stack, demand: in.mass, supply: out.mass}, true
 }
 
 // pass turns the two halves of a node's curve into what passes its edge.
@@ -161,7 +176,11 @@ func (p *pile) shift(h *half, fee int64) {
 }
 
 func (p *pile) push(h *half, distance int64, wh WattHours) {
-	k := int32(len(p.knots)) //nolint:gosec // bounded by memory: a knot is 16 bytes
+	if len(p.knots) >= p.most {
+		p.full = true
+		return
+	}
+	k := int32(len(p.knots)) //nolint:gosec // at most maxKnots
 	p.knots = append(p.knots, knot{distance, -1, -1}, knot{-distance, -1, -1})
 	p.wh = append(p.wh, wh)
 	h.near, h.far = p.meld(h.near, k), p.meld(h.far, k+1)

@@ -6,3 +6,10 @@ func NewDeepClearer() *Clearer {
 	c.climb.alwaysDeep = true
 	return c
 }
+
+// NewCrampedClearer returns one whose piles soon grow too large.
+func NewCrampedClearer() *Clearer {
+	c := NewDeepClearer()
+	c.climb.knotsPerUnit = 3
+	return c
+}

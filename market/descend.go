@@ -36,7 +36,7 @@ func (r *reach) meet(n *Node, parent int64) (int64, room) {
 	case exports && r.top.lower < out && r.top.upper != maxKey:
 		return r.top.key(parent), room{*n.ExportLimit, *n.ExportLimit}
 	case imports && r.bottom.upper > in && r.bottom.lower != minKey:
-		return r.bottom.lastKey(), room{-*n.ImportLimit, -*n.ImportLimit}
+		return r.bottom.key(parent), room{-*n.ImportLimit, -*n.ImportLimit}
 	case !exports && !imports:
 		return r.zero.key(parent), room{}
 	}

@@ -110,11 +110,3 @@ func (k cut) key(none int64) int64 {
 		return none
 	}
 }
-
-// lastKey is key, but from above the cut if there is one.
-func (k cut) lastKey() int64 {
-	if k.upper != maxKey {
-		return k.upper
-	}
-	return k.lower
-}

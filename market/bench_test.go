@@ -15,7 +15,7 @@ import (
 const benchmarkSeed = 2026
 
 // benchmarkBook returns n single-step orders, bids and offers at random, spread
-// over nodes homes below a root (or at the root itself, if nodes is 1).
+// over a tree of nodes, of depth 3 or 4 from 100 nodes on.
 func benchmarkBook(nodes, n int, price func(*rand.Rand) market.Price, wh func(*rand.Rand) market.WattHours) market.Market {
 	random := rand.New(rand.NewPCG(benchmarkSeed, 0))
 	m := market.Market{
@@ -24,9 +24,12 @@ func benchmarkBook(nodes, n int, price func(*rand.Rand) market.Price, wh func(*r
 		Network: market.Network{Nodes: []market.Node{{ID: "n0"}}},
 		Seed:    []byte("benchmark"),
 	}
+	children := 10
+	if nodes <= 100 {
+		children = 5
+	}
 	for i := 1; i < nodes; i++ {
-		// A tree of about ten children each.
-		m.Network.Nodes = append(m.Network.Nodes, market.Node{ID: fmt.Sprintf("n%d", i), Parent: fmt.Sprintf("n%d", (i-1)/10)})
+		m.Network.Nodes = append(m.Network.Nodes, market.Node{ID: fmt.Sprintf("n%d", i), Parent: fmt.Sprintf("n%d", (i-1)/children)})
 	}
 	for i := range n {
 		side := market.Bid
@@ -56,7 +59,7 @@ func benchmarkClear(b *testing.B, m, reference market.Market) {
 		unsorted = append(unsorted, o.Steps...)
 	}
 	fastestClear, fastestSort := time.Hour, time.Hour
-	for range 50 {
+	for range max(3, min(50, 5_000_000/len(m.Orders))) {
 		start := time.Now()
 		if _, err := c.Clear(m); err != nil {
 			b.Fatal(err)
@@ -76,35 +79,82 @@ func benchmarkClear(b *testing.B, m, reference market.Market) {
 	b.ReportMetric(float64(fastestClear)/float64(fastestSort), "x-sort")
 }
 
+// edged gives the edges of a benchmark's network fees, and two of three a limit
+// of up to half of what its orders below could send.
+func edged(m market.Market) market.Market {
+	random := rand.New(rand.NewPCG(benchmarkSeed, 1))
+	nodes := m.Network.Nodes
+	index := map[string]int{}
+	for i := range nodes {
+		index[nodes[i].ID] = i
+	}
+	mass := make([]int64, len(nodes))
+	for _, o := range m.Orders {
+		mass[index[o.Node]] += int64(o.Steps[0].WattHours)
+	}
+	for i := len(nodes) - 1; i > 0; i-- {
+		n := &nodes[i]
+		mass[index[n.Parent]] += mass[i]
+		n.ImportFee, n.ExportFee = market.Price(random.IntN(3000)), market.Price(random.IntN(3000))
+		for _, l := range []**market.WattHours{&n.ImportLimit, &n.ExportLimit} {
+			if random.IntN(3) > 0 {
+				*l = new(market.WattHours(random.Int64N(mass[i]/2 + 1)))
+			}
+		}
+	}
+	return m
+}
+
+// chained hangs every node of a benchmark's network on the one before, with a fee.
+func chained(m market.Market) market.Market {
+	nodes := m.Network.Nodes
+	for i := 1; i < len(nodes); i++ {
+		nodes[i].Parent = nodes[i-1].ID
+		nodes[i].ImportFee, nodes[i].ExportFee = 1, 1
+	}
+	return m
+}
+
+// BenchmarkClear clears books of fine prices, where sorting has the most to do,
+// and such as are hard on a selection: many orders at the margin. Sorting those
+// is easy, so that x-sort is always over a book of as many orders at fine prices.
 func BenchmarkClear(b *testing.B) {
-	for _, nodes := range []int{1, 100, 10_000} {
-		for _, orders := range []int{1000, 100_000} {
-			b.Run(fmt.Sprintf("nodes=%d/orders=%d", nodes, orders), func(b *testing.B) {
-				m := benchmarkBook(nodes, orders, finePrice, householdWh)
+	for _, orders := range []int{1000, 10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("book=fine/nodes=1/orders=%d", orders), func(b *testing.B) {
+			m := benchmarkBook(1, orders, finePrice, householdWh)
+			benchmarkClear(b, m, m)
+		})
+	}
+	for _, nodes := range []int{100, 1000, 10_000} {
+		for _, orders := range []int{100_000, 1_000_000} {
+			b.Run(fmt.Sprintf("book=fine/nodes=%d/orders=%d", nodes, orders), func(b *testing.B) {
+				m := edged(benchmarkBook(nodes, orders, finePrice, householdWh))
 				benchmarkClear(b, m, m)
 			})
 		}
 	}
-}
-
-// BenchmarkClearAwkward clears books that a selection finds hard: many orders
-// at the margin. Sorting such books is easy, so that x-sort here is over sorting
-// a book of as many orders at fine prices.
-func BenchmarkClearAwkward(b *testing.B) {
 	const orders = 100_000
-	fine := benchmarkBook(1, orders, finePrice, householdWh)
+	b.Run(fmt.Sprintf("book=fine/shape=bare/nodes=10000/orders=%d", orders), func(b *testing.B) {
+		m := benchmarkBook(10_000, orders, finePrice, householdWh)
+		benchmarkClear(b, m, m)
+	})
+	b.Run(fmt.Sprintf("book=fine/shape=chain/nodes=1000/orders=%d", orders), func(b *testing.B) {
+		m := chained(benchmarkBook(1000, orders, finePrice, householdWh))
+		benchmarkClear(b, m, m)
+	})
 	onePrice := func(*rand.Rand) market.Price { return 200_000 }
 	for _, book := range []struct {
 		name  string
 		price func(*rand.Rand) market.Price
 		wh    func(*rand.Rand) market.WattHours
 	}{
-		{"30-prices", func(r *rand.Rand) market.Price { return market.Price(60_000 + 10_000*r.IntN(30)) }, householdWh},
+		{"tied", func(r *rand.Rand) market.Price { return market.Price(60_000 + 10_000*r.IntN(30)) }, householdWh},
+		{"two-price", func(r *rand.Rand) market.Price { return market.Price(80_000 + 220_000*r.IntN(2)) }, householdWh},
 		{"one-price", onePrice, householdWh},
 		{"one-price-equal-wh", onePrice, func(*rand.Rand) market.WattHours { return 250 }},
 	} {
-		b.Run("book="+book.name, func(b *testing.B) {
-			benchmarkClear(b, benchmarkBook(1, orders, book.price, book.wh), fine)
+		b.Run(fmt.Sprintf("book=%s/nodes=1/orders=%d", book.name, orders), func(b *testing.B) {
+			benchmarkClear(b, benchmarkBook(1, orders, book.price, book.wh), benchmarkBook(1, orders, finePrice, householdWh))
 		})
 	}
 }

@@ -15,7 +15,11 @@ import (
 // energy by delivering, a bid's by not consuming. What a clearing takes from
 // the bottom of the curve is filled. At one price offers then come before the
 // grid and the grid before bids, which is the largest trade that R3 asks for,
-// and all units of one key are of one side.
+// and all units of one key are of one side. A fee moves keys by 4 × fee, which
+// leaves their side alone.
+//
+// Curves go up the tree (climb.go), keys come down (descend.go), then quantities
+// (margin.go and share), then prices.
 type Clearer struct {
 	tree   tree
 	units  []unit  // all steps, in the order of the book
@@ -24,8 +28,13 @@ type Clearer struct {
 	supply WattHours
 
 	selector selector
+	climb    climb   // the way up: the curves
+	keys     []int64 // by node: units below are filled, units above are not; the way down
+	rooms    []room  // by node: where the flow towards the parent must lie
 	margin   margin
-	net      []WattHours // by node: accepted offers − accepted bids there, then also below
+	net      []WattHours // by node: the flow with nothing of the margin filled
+	flows    []WattHours // by node, towards the parent; at the root, to the grid
+	prices   []Price     // by node
 	value    Int128      // welfare in micro-units × 1000
 	result   Clearing
 }
@@ -58,13 +67,12 @@ func priceOf(key int64) Price { return Price(key >> keyShift) }
 type crossing struct {
 	key        int64 // units below it are filled, units above are not
 	price      Price
-	accepted   WattHours // what the orders with units at key get of their Wh
 	gridImport WattHours
 	gridExport WattHours
 }
 
 // NewClearer returns a Clearer.
-func NewClearer() *Clearer { return &Clearer{} }
+func NewClearer() *Clearer { return &Clearer{climb: climb{knotsPerUnit: knotsPerUnit}} }
 
 // Clear is the function Clear, but for two things: the answer's slices are the
 // Clearer's own, valid until its next Clear, and nothing is said of two orders
@@ -76,15 +84,14 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 	if err := c.tree.build(m.Network.Nodes); err != nil {
 		return Clearing{}, err
 	}
-	if err := checkBare(m.Network.Nodes); err != nil {
-		return Clearing{}, err
-	}
 	if err := c.load(m.Orders); err != nil {
 		return Clearing{}, err
 	}
-	x := c.cross(m.Tariff)
-	c.fill(x)
-	c.share(x, &m)
+	x := c.cross(c.curve(m.Network.Nodes), m.Tariff)
+	c.descend(m.Network.Nodes, x.key)
+	c.fill()
+	c.share(x.gridExport-x.gridImport, &m)
+	c.price(m.Network.Nodes, x.price)
 	if err := c.report(x, &m); err != nil {
 		return Clearing{}, err
 	}
@@ -144,79 +151,42 @@ func lay(units []unit, o *Order) ([]unit, WattHours) {
 	return units, quantity
 }
 
-// cross finds where the curve crosses: at the feed-in price if so much is
+// cross finds where the root's curve crosses: at the feed-in price if so much is
 // filled below it that some must leave, at the retail price if so little is
 // filled below that some must come, else at 0 flow.
-func (c *Clearer) cross(t *Tariff) crossing {
+func (c *Clearer) cross(v curve, t *Tariff) crossing {
 	if t == nil {
-		return c.crossAtZero(nil)
+		return c.crossAtZero(v, nil)
 	}
 	feedIn, retail := keyOf(t.FeedIn(), keyGrid), keyOf(t.Retail(), keyGrid)
 	var belowFeedIn, belowRetail WattHours
-	for _, u := range c.units {
+	for _, u := range v.units {
 		// All ones if the key is below, else 0: prices are random to a branch
 		// predictor. Keys are far too small for the difference to overflow.
 		belowFeedIn += u.wh & WattHours((u.key-feedIn)>>63)
 		belowRetail += u.wh & WattHours((u.key-retail)>>63)
 	}
 	switch {
-	case belowFeedIn > c.demand:
-		return crossing{key: feedIn, price: t.FeedIn(), gridExport: belowFeedIn - c.demand}
-	case belowRetail < c.demand:
-		return crossing{key: retail, price: t.Retail(), gridImport: c.demand - belowRetail}
+	case belowFeedIn > v.demand:
+		return crossing{key: feedIn, price: t.FeedIn(), gridExport: belowFeedIn - v.demand}
+	case belowRetail < v.demand:
+		return crossing{key: retail, price: t.Retail(), gridImport: v.demand - belowRetail}
 	default:
-		return c.crossAtZero(t)
+		return c.crossAtZero(v, t)
 	}
 }
 
 // crossAtZero finds the crossing when nothing comes from or goes to the grid.
 // The price is the midpoint between the last filled unit and the first unfilled
 // one, grid prices included; if one is missing, the other; if both, 0.
-func (c *Clearer) crossAtZero(t *Tariff) crossing {
-	var x crossing
-	var lower, upper bound
-	if c.demand > 0 {
-		last := c.selector.at(c.units, c.demand-1)
-		x.key = last.key
-		lower = bound{price: priceOf(last.key), known: true}
-		filled := last.offset + 1
-		if last.key&keySide == keyOffer {
-			x.accepted = filled
-		} else {
-			x.accepted = last.total - filled
-		}
-		if filled < last.total {
-			upper = lower
-		}
-	} else if c.supply > 0 {
-		x.key = c.lowestFrom(minKey)
-	}
-	if c.supply > 0 && !upper.known {
-		above := minKey
-		if c.demand > 0 {
-			above = x.key + 1
-		}
-		upper = bound{price: priceOf(c.lowestFrom(above)), known: true}
-	}
+func (c *Clearer) crossAtZero(v curve, t *Tariff) crossing {
+	zero := c.selector.cut(v.units, v.demand, v.demand+v.supply)
+	lower, upper := zero.bounds()
 	if t != nil {
 		lower.raise(t.FeedIn())
 		upper.lower(t.Retail())
 	}
-	x.price = middle(lower, upper)
-	return x
-}
-
-const minKey int64 = -1 << 63
-
-// lowestFrom returns the lowest key of a unit at or above from; there must be one.
-func (c *Clearer) lowestFrom(from int64) int64 {
-	lowest := int64(1<<63 - 1)
-	for _, u := range c.units {
-		if u.key >= from {
-			lowest = min(lowest, u.key)
-		}
-	}
-	return lowest
+	return crossing{key: zero.key(keyOffer), price: middle(lower, upper, 0)}
 }
 
 // A bound is an end of an interval of prices, if it has one.
@@ -237,34 +207,39 @@ func (b *bound) lower(p Price) {
 	}
 }
 
-func middle(lower, upper bound) Price {
+// middle returns the midpoint, or the end that is not missing, or neither.
+func middle(lower, upper bound, neither Price) Price {
 	switch {
 	case lower.known && upper.known:
 		return Midpoint(lower.price, upper.price)
 	case lower.known:
 		return lower.price
+	case upper.known:
+		return upper.price
 	default:
-		return upper.price // 0 if that is missing too
+		return neither
 	}
 }
 
-// fill accepts every step that is strictly on the right side of the crossing,
+// fill accepts every step that is strictly on the right side of its node's key,
 // and hands those at it to the margin.
-func (c *Clearer) fill(x crossing) {
+func (c *Clearer) fill() {
 	c.margin.reset(len(c.tree.parent))
 	c.net = zeroed(c.net, len(c.tree.parent))
+	c.flows = zeroed(c.flows, len(c.tree.parent))
 	allocations := slices.Grow(c.result.Allocations[:0], len(c.places))[:len(c.places)]
 	value := Int128{}
 	at := int32(0)
 	for i, place := range c.places {
 		var accepted, net, tied WattHours
+		key := c.keys[place.node]
 		for ; at < place.end; at++ {
 			u := c.units[at]
-			// A bid (1) is accepted above the crossing, an offer (0) below it.
+			// A bid (1) is accepted above the key, an offer (0) below it.
 			// Without branches, because prices are random: distance is negative
 			// exactly if the unit is accepted, and (x ^ -1) + 1 is -x.
 			bid := (u.key & keyBid) >> 1
-			distance := ((u.key - x.key) ^ -bid) + bid
+			distance := ((u.key - key) ^ -bid) + bid
 			wh := u.wh & WattHours(distance>>63)
 			accepted += wh
 			net += (wh ^ WattHours(-bid)) + WattHours(bid)
@@ -274,46 +249,32 @@ func (c *Clearer) fill(x crossing) {
 				tied += u.wh
 			}
 		}
-		c.net[place.node] += net
 		if tied > 0 {
 			c.margin.add(int32(i), place.node, tied)
+			net -= c.margin.filled(key, tied, 0) // a bid consumes until it is filled
 		}
-		allocations[i] = Allocation{Order: i, WattHours: accepted, Price: x.price}
+		c.net[place.node] += net
+		allocations[i] = Allocation{Order: i, WattHours: accepted}
 	}
 	c.result.Allocations = allocations
 	c.value = value
 }
 
-// share gives the accepted quantity at the crossing to the orders tied there.
-func (c *Clearer) share(x crossing, m *Market) {
-	if x.accepted == 0 {
-		return
-	}
-	sign := int64(-1) // an offer's cost
-	if x.key&keySide == keyBid {
-		sign = 1
-	}
-	c.value = c.value.Add(Mul128(sign*int64(priceOf(x.key)), int64(x.accepted)))
-	c.margin.share(&c.tree, m, x.accepted)
-	for _, s := range c.margin.seats {
-		c.result.Allocations[s.order].WattHours += s.got
-		c.net[s.node] -= WattHours(sign) * s.got
-	}
-}
-
 // report writes the rest of the answer.
 func (c *Clearer) report(x crossing, m *Market) error {
 	nodes := m.Network.Nodes
-	for _, i := range slices.Backward(c.tree.topDown[1:]) {
-		c.net[c.tree.parent[i]] += c.net[i]
-	}
 	c.result.Prices = slices.Grow(c.result.Prices[:0], len(nodes))
 	c.result.Flows = slices.Grow(c.result.Flows[:0], len(nodes)-1)
 	for i := range nodes {
-		c.result.Prices = append(c.result.Prices, NodePrice{Node: nodes[i].ID, Price: x.price})
-		if nodes[i].Parent != "" {
-			c.result.Flows = append(c.result.Flows, Flow{Node: nodes[i].ID, WattHours: c.net[i]})
+		c.result.Prices = append(c.result.Prices, NodePrice{Node: nodes[i].ID, Price: c.prices[i]})
+		if p := c.tree.parent[i]; p >= 0 {
+			f := flowOf(&nodes[i], c.flows[i], c.prices[p], c.prices[i])
+			c.result.Flows = append(c.result.Flows, f)
+			c.value = c.value.Sub(Mul128(int64(f.Fee), int64(max(f.WattHours, -f.WattHours))))
 		}
+	}
+	for i, place := range c.places {
+		c.result.Allocations[i].Price = c.prices[place.node]
 	}
 	c.result.GridImport, c.result.GridExport = x.gridImport, x.gridExport
 	if m.Tariff != nil {

@@ -3,7 +3,6 @@ package market_test
 import (
 	"cmp"
 	"errors"
-	"math/big"
 	"slices"
 	"testing"
 
@@ -45,27 +44,73 @@ func TestR3AgainstDumbImplementation(t *testing.T) {
 	}
 }
 
+// Fees and limits: prices, flows and welfare are judged by the certificate, the
+// shares by a book of single Wh.
+func TestR3TreesAgainstDumbImplementation(t *testing.T) {
+	for name, g := range map[string]generator{
+		"small": smallMarkets().edged(), "long": longMarkets().edged(), "chain": chainMarkets(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			reused, deep, cramped := market.NewClearer(), market.NewDeepClearer(), market.NewCrampedClearer()
+			rapid.Check(t, func(t *rapid.T) {
+				m := g.draw(t)
+				got, err := market.Clear(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if problem := violation(m, got); problem != "" {
+					t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, got)
+				}
+				if diff := gocmp.Diff(newDumbTree(m).clear(), quantities(got), cmpopts.EquateEmpty()); diff != "" {
+					t.Fatalf("shares of %+v (-dumb +got):\n%s", m, diff)
+				}
+				for name, c := range map[string]*market.Clearer{
+					"that cleared others before": reused, "for deep networks": deep, "short of memory": cramped,
+				} {
+					again, err := c.Clear(m)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := diffClearing(got, again); diff != "" {
+						t.Fatalf("a Clearer %s (-fresh +it):\n%s", name, diff)
+					}
+				}
+			})
+		})
+	}
+}
+
 // The same conditions where there is too much to try everything.
 func TestR3Conditions(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := wideMarkets().draw(t)
-		got, err := market.Clear(m)
-		if errors.Is(err, market.ErrOverflow) {
-			return // welfare of astronomic prices and quantities
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if problem := violation(m, got); problem != "" {
-			t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, got)
-		}
-	})
+	for name, g := range map[string]generator{"bare": wideMarkets(), "edged": wideMarkets().edged()} {
+		t.Run(name, func(t *testing.T) { rapid.Check(t, func(t *rapid.T) { checkConditions(t, g.draw(t)) }) })
+	}
+}
+
+func checkConditions(t *rapid.T, m market.Market) {
+	got, err := market.Clear(m)
+	if errors.Is(err, market.ErrOverflow) {
+		return // welfare of astronomic prices and quantities
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problem := violation(m, got); problem != "" {
+		t.Fatalf("%s\nmarket %+v\nclearing %+v", problem, m, got)
+	}
+	deep, err := market.NewDeepClearer().Clear(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := diffClearing(got, deep); diff != "" {
+		t.Fatalf("a Clearer for deep networks (-usual +deep):\n%s", diff)
+	}
 }
 
 // M8: whoever writes the book cannot favour anyone by its order.
 func TestM8OrderOfBookAndNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := smallMarkets().draw(t)
+		m := smallMarkets().edged().draw(t)
 		first, err := market.Clear(m)
 		if err != nil {
 			t.Fatal(err)
@@ -160,92 +205,17 @@ func TestClearingPriceAt(t *testing.T) {
 
 func TestClearerDoesNotAllocate(t *testing.T) {
 	c := market.NewClearer()
-	for _, nodes := range []int{1, 50} {
-		m := benchmarkBook(nodes, 500, finePrice, householdWh)
+	for nodes, m := range map[string]market.Market{
+		"1": benchmarkBook(1, 500, finePrice, householdWh), "50": benchmarkBook(50, 500, finePrice, householdWh),
+		"50 with fees and limits": edged(benchmarkBook(50, 500, finePrice, householdWh)),
+		"50 in a chain":           chained(benchmarkBook(50, 500, finePrice, householdWh)),
+	} {
 		if got := testing.AllocsPerRun(10, func() {
 			if _, err := c.Clear(m); err != nil {
 				t.Error(err)
 			}
 		}); got != 0 {
-			t.Errorf("%d nodes: got %v allocations in a warm run, want 0", nodes, got)
+			t.Errorf("%s nodes: got %v allocations in a warm run, want 0", nodes, got)
 		}
 	}
-}
-
-// violation checks a clearing of a bare tree condition by condition, and
-// returns what is wrong, or nothing.
-func violation(m market.Market, c market.Clearing) string {
-	price := c.Prices[0].Price
-	lower, upper := market.Price(-1<<62), market.Price(1<<62) // of the prices that support the allocation
-	var unmetBids, unmetOffers bool                           // at the price itself
-	balance := new(big.Int).SetInt64(int64(c.GridImport - c.GridExport))
-	value := new(big.Int)
-	for i, o := range m.Orders {
-		left := c.Allocations[i].WattHours
-		if c.Allocations[i].Order != i || left < 0 || c.Allocations[i].Price != price {
-			return "M4: bad allocation"
-		}
-		sign := int64(1)
-		if o.Side == market.Bid {
-			sign = -1
-		}
-		balance.Add(balance, big.NewInt(sign*int64(left)))
-		for _, s := range o.Steps {
-			got := min(left, s.WattHours)
-			left -= got
-			value.Sub(value, new(big.Int).Mul(big.NewInt(sign*int64(s.Price)), big.NewInt(int64(got))))
-			unmet := got < s.WattHours
-			if o.Side == market.Bid && got > 0 || o.Side == market.Offer && unmet {
-				upper = min(upper, s.Price)
-			}
-			if o.Side == market.Offer && got > 0 || o.Side == market.Bid && unmet {
-				lower = max(lower, s.Price)
-			}
-			unmetBids = unmetBids || o.Side == market.Bid && unmet && s.Price == price
-			unmetOffers = unmetOffers || o.Side == market.Offer && unmet && s.Price == price
-		}
-		if left > 0 {
-			return "M4: more than the order"
-		}
-	}
-	if balance.Sign() != 0 || c.GridImport < 0 || c.GridExport < 0 || c.GridImport > 0 && c.GridExport > 0 {
-		return "M3: unbalanced"
-	}
-	in, out := market.Price(1<<62), market.Price(-1<<62)
-	if m.Tariff != nil {
-		in, out = m.Tariff.ImportPrice, m.Tariff.ExportPrice
-		lower, upper = max(lower, out), min(upper, in)
-		if c.GridImport > 0 {
-			lower = max(lower, in)
-		}
-		if c.GridExport > 0 {
-			upper = min(upper, out)
-		}
-		value.Add(value, new(big.Int).Mul(big.NewInt(int64(out)), big.NewInt(int64(c.GridExport))))
-		value.Sub(value, new(big.Int).Mul(big.NewInt(int64(in)), big.NewInt(int64(c.GridImport))))
-	} else if c.GridImport != 0 || c.GridExport != 0 {
-		return "M3: an island with a grid"
-	}
-	if lower > upper {
-		return "M5: no price supports the allocation, so that it is not the best"
-	}
-	if unmetBids && (unmetOffers || price == in || c.GridExport > 0) || unmetOffers && (price == out || c.GridImport > 0) {
-		return "M5: as much welfare with more energy"
-	}
-	want := market.Price(roundDumb(big.NewRat(int64(lower+upper), 2)).Int64())
-	switch {
-	case lower == -1<<62 && upper == 1<<62:
-		want = 0
-	case lower == -1<<62:
-		want = upper
-	case upper == 1<<62:
-		want = lower
-	}
-	if price != want {
-		return "M6: not the midpoint of the prices that support the allocation"
-	}
-	if exact := roundDumb(new(big.Rat).SetFrac(value, big.NewInt(1000))); !exact.IsInt64() || exact.Int64() != int64(c.Welfare) {
-		return "M1: wrong welfare"
-	}
-	return ""
 }

@@ -36,10 +36,14 @@ type Allocation struct {
 }
 
 // A Flow is the energy that leaves a node towards its parent; negative, what
-// the parent sends.
+// the parent sends. Of every kWh of it the grid operator gets the fee and, at an
+// edge at its limit, the cooperative what the prices differ beyond the fee. Both
+// are 0 where nothing flows.
 type Flow struct {
 	Node      string
 	WattHours WattHours
+	Fee       Price // the edge's, of the direction in which the energy flows
+	Rent      Price // at least 0
 }
 
 // A Clearing is the result of an interval's auction.
@@ -49,7 +53,7 @@ type Clearing struct {
 	Flows       []Flow       // of every node but the root, as in Network.Nodes
 	GridImport  WattHours    // one of these two is 0; both are when islanded
 	GridExport  WattHours
-	Welfare     Money // accepted bid value − offer cost + export revenue − import cost
+	Welfare     Money // accepted bid value − offer cost − fees + export revenue − import cost
 }
 
 // PriceAt returns the price at a node, and whether there is such a node.
@@ -65,7 +69,7 @@ func (c *Clearing) PriceAt(node string) (Price, bool) {
 // Clear clears one interval by R3. Orders are checked as Order.Validate does,
 // but with the widest bounds, and equal prices next to each other are added up;
 // two orders of one name are refused. Bad input is an error that names the order
-// or node and the field; a limit or a fee on an edge is ErrNotSupported.
+// or node and the field.
 func Clear(m Market) (Clearing, error) {
 	if err := checkUnique(m.Orders); err != nil {
 		return Clearing{}, err
@@ -114,26 +118,4 @@ func checkFrame(m *Market) error {
 		return nil
 	}
 	return m.Tariff.Validate()
-}
-
-// checkBare refuses edges that this version cannot clear.
-func checkBare(nodes []Node) error {
-	for i := range nodes {
-		n := &nodes[i]
-		field := ""
-		switch {
-		case n.ImportLimit != nil:
-			field = "import_limit_wh"
-		case n.ExportLimit != nil:
-			field = "export_limit_wh"
-		case n.ImportFee != 0:
-			field = "import_fee"
-		case n.ExportFee != 0:
-			field = "export_fee"
-		default:
-			continue
-		}
-		return n.fieldError(field, ErrNotSupported, "limits and fees on edges are not cleared by this version")
-	}
-	return nil
 }

@@ -33,13 +33,15 @@
 //	    once, at the end; it is the only rounding of money and prices.
 //	M2  Arithmetic never wraps: what does not fit is ErrOverflow.
 //	M3  Allocated bids + exports = allocated offers + imports, in the whole and
-//	    below each node; the grid never imports and exports in one interval.
+//	    at each node, no flow is beyond its edge's limit, and the grid never
+//	    imports and exports in one interval.
 //	M4  No order gets more than it asked for.
 //	M5  No other allocation has more welfare, and none of equal welfare moves
 //	    more bid and offer Wh.
-//	M6  The price supports the allocation (nothing strictly in the money is left,
-//	    nothing strictly out of the money is taken) and is the midpoint, half to
-//	    even, of all prices that do.
+//	M6  The prices support the allocation (nothing strictly in the money is left,
+//	    nothing strictly out of the money is taken, no edge with room would gain
+//	    by carrying more, none carries at a loss) and each is the midpoint, half
+//	    to even, of all that do, given its parent's.
 //	M7  At the marginal price shares are pro rata at each node in turn; what
 //	    rounding down leaves goes one Wh each by largest remainder, then by hash.
 //	M8  The order of orders and nodes in a market changes nothing but the order

@@ -39,8 +39,6 @@ var (
 	ErrBadSeed = errors.New("bad seed")
 	// ErrUnknownRule: a clearing rule that this version does not have.
 	ErrUnknownRule = errors.New("unknown rule")
-	// ErrNotSupported: a valid market that this version cannot clear.
-	ErrNotSupported = errors.New("not supported")
 	// ErrBadCalendar: an interval length or lead that is not allowed.
 	ErrBadCalendar = errors.New("bad calendar")
 	// ErrBadClock: a community clock that is not allowed.

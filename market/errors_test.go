@@ -2,7 +2,6 @@ package market_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -65,24 +64,6 @@ func TestClearRefusesSecondBidOfHousehold(t *testing.T) {
 	m.Orders = append(m.Orders, bid)
 	if _, err := market.Clear(m); !errors.Is(err, market.ErrDuplicateID) {
 		t.Errorf("a second bid: got %v, want %v", err, market.ErrDuplicateID)
-	}
-}
-
-// Limits and fees are refused, not ignored.
-func TestClearRefusesLimitsAndFees(t *testing.T) {
-	for field, edge := range map[string]market.Node{
-		"import_limit_wh": {ImportLimit: new(market.WattHours(1 << 62))},
-		"export_limit_wh": {ExportLimit: new(market.WattHours(0))},
-		"import_fee":      {ImportFee: 1},
-		"export_fee":      {ExportFee: 1},
-	} {
-		edge.ID, edge.Parent = "f1", "root"
-		_, err := market.Clear(market.Market{Network: market.Network{Nodes: []market.Node{{ID: "root"}, edge}}})
-		checkFieldError(t, err, "node", "f1", field, market.ErrNotSupported)
-		want := fmt.Sprintf("node %q: %s: limits and fees on edges are not cleared by this version: not supported", "f1", field)
-		if err != nil && err.Error() != want {
-			t.Errorf("got %v, want %s", err, want)
-		}
 	}
 }
 

@@ -46,6 +46,7 @@ func (r *byteReader) market() market.Market {
 		case i > 0 || parent >= 0xf0:
 			n.Parent = fmt.Sprint(parent % 7)
 		}
+		r.edge(&n)
 		m.Network.Nodes = append(m.Network.Nodes, n)
 	}
 	for i := 0; len(r.data) > 0 && i < 64; i++ {
@@ -63,13 +64,30 @@ func (r *byteReader) market() market.Market {
 	return m
 }
 
+// edge reads a node's limits and fees.
+func (r *byteReader) edge(n *market.Node) {
+	which := r.next()
+	if which&1 != 0 {
+		n.ImportLimit = new(market.WattHours(r.number()))
+	}
+	if which&2 != 0 {
+		n.ExportLimit = new(market.WattHours(r.number()))
+	}
+	if which&4 != 0 {
+		n.ImportFee = market.Price(r.number())
+	}
+	if which&8 != 0 {
+		n.ExportFee = market.Price(r.number())
+	}
+}
+
 // FuzzClear clears markets of hostile numbers. Whatever it is given, Clear must
 // refuse it with an error of the package or give an answer that fulfils R3.
 func FuzzClear(f *testing.F) {
 	f.Add([]byte{})
-	f.Add([]byte{7, 1, 9, 2, 1, 0, 0, 1, 1, 1, 5, 10, 0, 2, 2, 1, 3, 10})
-	f.Add([]byte{7, 0, 3, 0, 0, 1, 1, 1, 1, 1, 5, 10, 2, 2, 2, 1, 5, 4, 1, 2, 3, 1, 5, 7})
-	f.Add([]byte{0, 0, 1, 0, 0, 2, 0, 1, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{7, 1, 9, 2, 1, 0xff, 0, 0, 1, 1, 1, 5, 10, 0, 2, 2, 1, 3, 10})
+	f.Add([]byte{7, 0, 3, 0xff, 0, 0, 15, 4, 3, 2, 1, 1, 3, 2, 2, 1, 1, 1, 1, 5, 10, 2, 2, 2, 1, 5, 4, 1, 2, 3, 1, 5, 7})
+	f.Add([]byte{0, 0, 1, 0xff, 0, 0, 2, 0, 1, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0})
 	known := []error{
 		market.ErrOverflow, market.ErrBadSide, market.ErrBadQuantity, market.ErrPriceOutOfBounds, market.ErrTooManySteps,
 		market.ErrStepsUnordered, market.ErrUnknownNode, market.ErrDuplicateID, market.ErrBadNetwork, market.ErrBadTariff,

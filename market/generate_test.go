@@ -13,7 +13,9 @@ import (
 // A generator draws markets. Small numbers make ties, equal prices and prices
 // at the grid's likely, and let the dumb implementation try everything.
 type generator struct {
-	nodes, orders, steps int // at most
+	nodes, orders, steps int  // at most
+	edges                bool // whether they have fees and limits
+	chain                bool // whether the network is one
 	price                *rapid.Generator[market.Price]
 	wh                   *rapid.Generator[market.WattHours]
 }
@@ -33,6 +35,13 @@ func longMarkets() generator {
 		price: rapid.Map(rapid.IntRange(-12, 20), func(p int) market.Price { return market.Price(p) }),
 		wh:    rapid.Map(rapid.IntRange(1, 2), func(w int) market.WattHours { return market.WattHours(w) }),
 	}
+}
+
+// chainMarkets have every node below the one before.
+func chainMarkets() generator {
+	g := smallMarkets()
+	g.nodes, g.chain = 12, true
+	return g.edged()
 }
 
 // wideMarkets use the whole range of numbers.
@@ -69,13 +78,41 @@ func (g generator) draw(t *rapid.T) market.Market {
 	return m
 }
 
-// network draws a bare tree of any shape, its nodes in any order.
+// edged returns the generator with fees and limits on the edges.
+func (g generator) edged() generator {
+	g.edges = true
+	return g
+}
+
+// edge draws a node's limits and fees: each of them missing, zero or small, so
+// that it binds.
+func (g generator) edge(t *rapid.T, n *market.Node) {
+	limit := rapid.OneOf(rapid.Just[market.WattHours](0), g.wh, rapid.Map(g.wh, func(w market.WattHours) market.WattHours { return 2 * w }))
+	fee := rapid.OneOf(rapid.Just[market.Price](0), rapid.Map(g.price, func(p market.Price) market.Price { return max(p, -p) }))
+	for _, l := range []**market.WattHours{&n.ImportLimit, &n.ExportLimit} {
+		if rapid.Bool().Draw(t, "limited") {
+			*l = new(limit.Draw(t, "limit"))
+		}
+	}
+	if rapid.Bool().Draw(t, "fees") {
+		n.ImportFee, n.ExportFee = fee.Draw(t, "import fee"), fee.Draw(t, "export fee")
+	}
+}
+
+// network draws a tree of any shape, its nodes in any order.
 func (g generator) network(t *rapid.T) market.Network {
 	nodes := []market.Node{{ID: "n0"}}
 	n := rapid.IntRange(1, g.nodes).Draw(t, "nodes")
 	for i := 1; i < n; i++ {
-		parent := nodes[rapid.IntRange(0, i-1).Draw(t, "parent")].ID
-		nodes = append(nodes, market.Node{ID: fmt.Sprintf("n%d", i), Parent: parent})
+		least := 0
+		if g.chain {
+			least = i - 1
+		}
+		node := market.Node{ID: fmt.Sprintf("n%d", i), Parent: nodes[rapid.IntRange(least, i-1).Draw(t, "parent")].ID}
+		if g.edges {
+			g.edge(t, &node)
+		}
+		nodes = append(nodes, node)
 	}
 	return market.Network{Nodes: rapid.Permutation(nodes).Draw(t, "node order")}
 }

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata, to be 
 //
 //	grid import=PRICE export=PRICE | grid none
 //	seed HEX
-//	node ID [parent=ID]
+//	node ID [parent=ID] [import_limit=WH] [export_limit=WH] [import_fee=PRICE] [export_fee=PRICE]
 //	order ID NODE bid|offer WH@PRICE...
 //	meter ORDER import=WH export=WH
 type golden struct {
@@ -95,8 +95,10 @@ func (g *golden) add(words []string) (err error) {
 		m.Seed, err = hex.DecodeString(words[1])
 	case "node":
 		n := market.Node{ID: words[1]}
-		if len(words) > 2 {
-			n.Parent = strings.TrimPrefix(words[2], "parent=")
+		for _, word := range words[2:] {
+			if err := setGolden(&n, word); err != nil {
+				return err
+			}
 		}
 		m.Network.Nodes = append(m.Network.Nodes, n)
 	case "order":
@@ -120,6 +122,29 @@ func (g *golden) add(words []string) (err error) {
 	return err
 }
 
+// setGolden sets a field of a node.
+func setGolden(n *market.Node, word string) error {
+	field, text, _ := strings.Cut(word, "=")
+	if field == "parent" {
+		n.Parent = text
+		return nil
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	switch field {
+	case "import_limit":
+		n.ImportLimit = new(market.WattHours(number))
+	case "export_limit":
+		n.ExportLimit = new(market.WattHours(number))
+	case "import_fee":
+		n.ImportFee = market.Price(number)
+	case "export_fee":
+		n.ExportFee = market.Price(number)
+	default:
+		err = fmt.Errorf("got %q, want a field of a node", field)
+	}
+	return err
+}
+
 func (g *golden) answer() (string, error) {
 	c, err := market.Clear(g.market)
 	if err != nil {
@@ -133,7 +158,11 @@ func (g *golden) answer() (string, error) {
 		fmt.Fprintf(&b, "allocation %s %d\n", g.market.Orders[a.Order].ID, a.WattHours)
 	}
 	for _, f := range c.Flows {
-		fmt.Fprintf(&b, "flow %s %d\n", f.Node, f.WattHours)
+		fmt.Fprintf(&b, "flow %s %d", f.Node, f.WattHours)
+		if f.Fee != 0 || f.Rent != 0 {
+			fmt.Fprintf(&b, " fee=%d rent=%d", f.Fee, f.Rent)
+		}
+		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "grid import=%d export=%d\nwelfare %d\n", c.GridImport, c.GridExport, c.Welfare)
 	if len(g.meters) == 0 {

@@ -9,14 +9,15 @@ import (
 	"slices"
 )
 
-// A margin shares the quantity accepted at the marginal price among the orders
-// that have some there (M7): from the root down, at each node among its own
-// orders and its children, pro rata to what each has, rounded down; what that
-// leaves goes one Wh each by largest remainder, then in the order of a hash.
+// A margin shares the quantity accepted at a node's marginal price among those
+// that have some there (M7), its own orders and its children: pro rata to what
+// each has, rounded down; what that leaves goes one Wh each by largest
+// remainder, then in the order of a hash.
 type margin struct {
-	seats    []seat      // orders with units at the margin, in the order of the book
-	mass     []WattHours // by node: the Wh of all seats at and below it
-	accepted []WattHours // by node: how much of that is accepted
+	seats []seat      // orders with units at the margin, in the order of the book
+	mass  []WattHours // by node: the Wh of its seats and the widths of its children
+	width []WattHours // by node: with how much it competes at its parent
+	given []WattHours // by node: how much its parent accepts of that
 
 	firstAt  []int32 // the seats at node i are byNode[firstAt[i]:firstAt[i+1]]
 	byNode   []int32
@@ -46,6 +47,8 @@ type rival struct {
 func (g *margin) reset(nodes int) {
 	g.seats = g.seats[:0]
 	g.mass = zeroed(g.mass, nodes)
+	g.width = zeroed(g.width, nodes)
+	g.given = zeroed(g.given, nodes)
 }
 
 func (g *margin) add(order, node int32, wh WattHours) {
@@ -53,27 +56,17 @@ func (g *margin) add(order, node int32, wh WattHours) {
 	g.mass[node] += wh
 }
 
-// share decides what each seat gets of the accepted Wh; 0 < accepted ≤ all seats' Wh.
-func (g *margin) share(t *tree, m *Market, accepted WattHours) {
-	for _, i := range slices.Backward(t.topDown[1:]) {
-		g.mass[t.parent[i]] += g.mass[i]
-	}
-	g.group(len(t.parent))
-	g.accepted = zeroed(g.accepted, len(t.parent))
-	g.accepted[t.root()] = accepted
-	for _, node := range t.topDown {
-		if g.accepted[node] == 0 {
-			continue
-		}
-		g.gather(t, node)
-		g.divide(m, g.accepted[node], g.mass[node])
-		for i := range g.rivals {
-			r := &g.rivals[i]
-			if r.seat >= 0 {
-				g.seats[r.seat].got = r.got
-			} else {
-				g.accepted[r.child] = r.got
-			}
+// share gives the accepted Wh at a node, more than 0 and at most its mass, to
+// its seats and children. The seats must be grouped.
+func (g *margin) share(t *tree, m *Market, node int32, accepted WattHours) {
+	g.gather(t, node)
+	g.divide(m, accepted, g.mass[node])
+	for i := range g.rivals {
+		r := &g.rivals[i]
+		if r.seat >= 0 {
+			g.seats[r.seat].got = r.got
+		} else {
+			g.given[r.child] = r.got
 		}
 	}
 }
@@ -106,8 +99,8 @@ func (g *margin) gather(t *tree, node int32) {
 		g.rivals = append(g.rivals, rival{wh: g.seats[s].wh, seat: s})
 	}
 	for _, child := range t.children(node) {
-		if g.mass[child] > 0 {
-			g.rivals = append(g.rivals, rival{wh: g.mass[child], seat: -1, child: child})
+		if g.width[child] > 0 {
+			g.rivals = append(g.rivals, rival{wh: g.width[child], seat: -1, child: child})
 		}
 	}
 }

@@ -93,6 +93,11 @@ func (n *Node) check() error {
 	return nil
 }
 
+// free says whether energy crosses the node's edge without limit and fee.
+func (n *Node) free() bool {
+	return n.ImportLimit == nil && n.ExportLimit == nil && n.ImportFee == 0 && n.ExportFee == 0
+}
+
 func (n *Node) fieldError(field string, cause error, format string, args ...any) error {
 	return &FieldError{Of: "node", ID: n.ID, Field: field, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), cause)}
 }

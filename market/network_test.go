@@ -65,6 +65,18 @@ func TestR1NetworkDeepPath(t *testing.T) {
 	}
 }
 
+// Fees that no 64 bits could hold on the way to the root, with prices on top.
+func TestR1NetworkFeesOverflow(t *testing.T) {
+	nodes := []market.Node{{ID: "0"}}
+	for i := 1; i <= 65_537; i++ {
+		nodes = append(nodes, market.Node{ID: fmt.Sprint(i), Parent: fmt.Sprint(i - 1), ImportFee: market.MaxPrice, ExportFee: market.MaxPrice})
+	}
+	if err := (market.Network{Nodes: nodes[:65_537]}).Validate(); err != nil {
+		t.Error(err)
+	}
+	checkFieldError(t, market.Network{Nodes: nodes}.Validate(), "node", "65537", "import_fee", market.ErrOverflow)
+}
+
 func TestR1TariffValidate(t *testing.T) {
 	for _, test := range []struct {
 		tariff market.Tariff

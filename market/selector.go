@@ -30,7 +30,8 @@ func (s *selector) at(units []unit, position WattHours) selected {
 			lo, hi = min(lo, u.key), max(hi, u.key)
 		}
 		width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
-		shift := max(bits.Len64(width)-histogramBits, 0)
+		// Few units need few buckets, and these have to be cleared.
+		shift := max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))+1), 0)
 		mass := s.mass[:width>>shift+1]
 		clear(mass)
 		for _, u := range units {
@@ -58,4 +59,54 @@ func (s *selector) keep(units []unit, lo int64, shift int, bucket int64) []unit 
 		}
 	}
 	return s.rest
+}
+
+const (
+	minKey int64 = -1 << 63
+	maxKey int64 = 1<<63 - 1
+)
+
+// A cut is a place between two Wh of a curve.
+type cut struct {
+	lower, upper int64     // the keys of the units on either side; minKey, maxKey if there is none
+	part         WattHours // how much of the units of key lower is below the cut
+}
+
+// cut returns the cut above the first position Wh of units, which hold total.
+func (s *selector) cut(units []unit, position, total WattHours) cut {
+	k := cut{lower: minKey, upper: maxKey}
+	if position > 0 {
+		last := s.at(units, position-1)
+		k.lower, k.part = last.key, last.offset+1
+		if k.part < last.total {
+			k.upper = k.lower
+			return k
+		}
+	}
+	if position < total {
+		for _, u := range units {
+			if u.key > k.lower {
+				k.upper = min(k.upper, u.key)
+			}
+		}
+	}
+	return k
+}
+
+// bounds returns the prices between which the cut lies.
+func (k cut) bounds() (lower, upper bound) {
+	return bound{price: priceOf(k.lower), known: k.lower != minKey}, bound{price: priceOf(k.upper), known: k.upper != maxKey}
+}
+
+// key returns the key that fills what is below the cut, together with a share of
+// the units that have it; none if the curve is empty.
+func (k cut) key(none int64) int64 {
+	switch {
+	case k.lower != minKey:
+		return k.lower
+	case k.upper != maxKey:
+		return k.upper
+	default:
+		return none
+	}
 }

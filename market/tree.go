@@ -13,7 +13,9 @@ type tree struct {
 	first    []int32 // children of i are child[first[i]:first[i+1]]
 	child    []int32
 	next     []int32 // scratch: where in child the next child of i goes
-	topDown  []int32 // every node after its parent
+	topDown  []int32 // every node after its parent, and all below it before any other
+	path     []Price // the fees of all edges from the root to i, both directions
+	bare     bool    // no edge has a limit or a fee
 	lastName string  // the last name looked up, and its node: books come sorted
 	lastNode int32
 }
@@ -86,11 +88,16 @@ func (t *tree) order(nodes []Node) error {
 			t.next[p]++
 		}
 	}
-	for at := 0; at < len(t.topDown); at++ {
-		t.topDown = append(t.topDown, t.children(t.topDown[at])...)
+	stack := append(t.next[:0], t.topDown[0])
+	t.topDown = t.topDown[:0]
+	for len(stack) > 0 {
+		i := stack[len(stack)-1]
+		t.topDown = append(t.topDown, i)
+		stack = append(stack[:len(stack)-1], t.children(i)...)
 	}
+	t.next = stack
 	if len(t.topDown) == len(nodes) {
-		return nil
+		return t.fees(nodes)
 	}
 	reached := make([]bool, len(nodes))
 	for _, i := range t.topDown {
@@ -98,6 +105,26 @@ func (t *tree) order(nodes []Node) error {
 	}
 	lost := &nodes[slices.Index(reached, false)]
 	return lost.fieldError("parent", ErrBadNetwork, "got %q, which leads into a cycle, want a way to the root", lost.Parent)
+}
+
+// maxPathFees bounds the fees on a way to the root, so that no sum of prices and
+// fees comes near the end of its 64 bits. It takes 65,536 edges with the largest
+// fees to get there.
+const maxPathFees Price = 1 << 57
+
+// fees adds up the fees from the root down, and looks whether there are any, or limits.
+func (t *tree) fees(nodes []Node) error {
+	t.path = zeroed(t.path, len(nodes))
+	t.bare = true
+	for _, i := range t.topDown[1:] {
+		n := &nodes[i]
+		t.bare = t.bare && n.free()
+		t.path[i] = t.path[t.parent[i]] + n.ImportFee + n.ExportFee
+		if t.path[i] > maxPathFees {
+			return n.fieldError("import_fee", ErrOverflow, "got fees of %d from the root to here, want at most %d", t.path[i], maxPathFees)
+		}
+	}
+	return nil
 }
 
 func (t *tree) children(i int32) []int32 { return t.child[t.first[i]:t.first[i+1]] }

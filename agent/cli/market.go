@@ -26,7 +26,7 @@ func newMarketClear(s streams) *cobra.Command {
 		Short: "Clear one interval from a file (- is standard input)",
 		Long: `Clears one interval by the rules of docs/market-rules.md, so that anyone can check
 them against another implementation. Prices are micro-units per kWh. This version
-clears rule "uniform" on a tree whose edges have no limits and no fees.`,
+has the rule "uniform", on any network, with the limits and fees of its edges.`,
 		Example: `  commonwatt market clear configs/worked-example.json --output json`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -103,15 +103,12 @@ func (c *chain) open(home string) error {
 // first wrong checksum; that is reported, and then it is opened as far as it goes, so that
 // the blocks that are hit can be named.
 func (c *chain) openDB(dir, name string) (dbm.DB, error) {
-	db, err := dbm.NewGoLevelDBWithOpts(name, dir, &opt.Options{ReadOnly: true, ErrorIfMissing: true, Strict: opt.StrictAll})
+	db, err := openReading(dir, name)
 	if err != nil {
-		switch {
-		case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK):
-			return nil, fmt.Errorf("%w: %s", ErrInUse, filepath.Join(dir, name+".db"))
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+		if errors.Is(err, ErrInUse) || errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
-		c.report(fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err))
+		c.report(err)
 		db, err = dbm.NewGoLevelDBWithOpts(name, dir, &opt.Options{ReadOnly: true, ErrorIfMissing: true, Strict: opt.NoStrict})
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
@@ -120,6 +117,19 @@ func (c *chain) openDB(dir, name string) (dbm.DB, error) {
 	c.dbs = append(c.dbs, db)
 	if err := sound(name, func() error { return readAll(db) }); err != nil {
 		c.report(err)
+	}
+	return db, nil
+}
+
+// openReading opens a database that nobody writes to. The first wrong checksum that it meets
+// is an error.
+func openReading(dir, name string) (dbm.DB, error) {
+	db, err := dbm.NewGoLevelDBWithOpts(name, dir, &opt.Options{ReadOnly: true, ErrorIfMissing: true, Strict: opt.StrictAll})
+	switch {
+	case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, fmt.Errorf("%w: %s", ErrInUse, filepath.Join(dir, name+".db"))
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
 	}
 	return db, nil
 }

@@ -34,6 +34,12 @@ var (
 	ErrInUse = errors.New("the engine's databases are in use by another process")
 	// ErrCorrupt: stored blocks do not fit together; the text names the height.
 	ErrCorrupt = errors.New("corrupt block store")
+	// ErrHeader: a header is not one of this chain's, or is not what was signed.
+	ErrHeader = errors.New("header does not verify")
+	// ErrSignature: the signatures on a header are not the validators', or too few.
+	ErrSignature = errors.New("signatures do not verify")
+	// ErrUnproven: no header has the AppHash of the newest state yet.
+	ErrUnproven = errors.New("the newest state is not signed yet")
 )
 
 // Config is what a Node needs. Home, Genesis, NodeKey, ValidatorKeyFile,

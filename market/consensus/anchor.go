@@ -106,7 +106,7 @@ func (a *Anchor) checkCommit(s *SignedHeader) error {
 	// Each by itself first, so that the one that is wrong is named.
 	var have, all int64
 	for i, v := range s.Commit.Votes {
-		address, validator := a.set.GetByIndex(int32(i)) //nolint:gosec // as many as validators
+		address, validator := a.set.GetByIndex(int32(i))
 		all += validator.VotingPower
 		if !bytes.Equal(address, v.Validator) {
 			return fmt.Errorf("%w: commit.votes[%d].validator: got %s, validator %d of the genesis document is %s",
@@ -115,7 +115,7 @@ func (a *Anchor) checkCommit(s *SignedHeader) error {
 		if v.For == voteAbsent {
 			continue
 		}
-		if !validator.PubKey.VerifySignature(commit.VoteSignBytes(a.chainID, int32(i)), v.Signature) { //nolint:gosec // as above
+		if !validator.PubKey.VerifySignature(commit.VoteSignBytes(a.chainID, int32(i)), v.Signature) {
 			return fmt.Errorf("%w: commit.votes[%d]: the signature is not that of validator %s on this block, round and time",
 				ErrSignature, i, v.Validator)
 		}

@@ -149,7 +149,7 @@ func signedHeader(h types.Header, c *types.Commit, set *types.ValidatorSet) (*Si
 		Commit: Commit{Height: c.Height, Round: c.Round, Block: blockID(c.BlockID)},
 	}
 	for i, v := range c.Signatures {
-		address, _ := set.GetByIndex(int32(i)) //nolint:gosec // a set is small
+		address, _ := set.GetByIndex(int32(i))
 		out := Vote{Validator: Hash(address), Signature: Hash(v.Signature)}
 		switch v.BlockIDFlag {
 		case types.BlockIDFlagCommit:

@@ -7,6 +7,7 @@ BENCH    ?= .
 COUNT    ?= 1
 ARGS     ?=
 RACE     ?= ./...
+DAYS     ?= 3
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -46,6 +47,10 @@ demo: build ## a street of six homes on this machine (ARGS='--fresh --homes 8')
 .PHONY: test
 test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part
 	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: days
+days: ## a street of DAYS simulated days (3) with three hours without a quorum, every account computed anew
+	$(GO) test -run '^TestOutage$$' -timeout=0 -v ./agent/demo -days $(DAYS)
 
 .PHONY: race
 race: ## all tests under the race detector

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 func newDemo(s streams) *cobra.Command {
 	var o demo.Options
-	var from, output string
+	var from, output, outage string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a whole street on this machine",
@@ -25,10 +26,13 @@ func newDemo(s streams) *cobra.Command {
 in a process of its own, and lets 15 minutes pass in 10 seconds. The first start
 begins anew; later ones go on from the data of the one before.
 
-With --for it stops by itself, adds everything up from the ledgers on disk, compares
-it with what the simulated meters counted themselves, and prints a report.`,
+With --for or --span it stops by itself, adds everything up from the ledgers on disk,
+computes every account anew from what the simulated meters counted themselves, and
+prints a report. With --outage so many validators lose power that nothing can be
+decided for a while; every interval is settled nevertheless, and none twice.`,
 		Example: `  commonwatt demo
   commonwatt demo --fresh --homes 6 --for 150s --output json
+  commonwatt demo --fresh --pace 3s --span 72h --outage 30h+3h
   commonwatt demo --broker mqtt://127.0.0.1:1883`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -39,6 +43,9 @@ it with what the simulated meters counted themselves, and prints a report.`,
 				}
 				o.From = t
 			}
+			if err := parseOutage(outage, &o.Outage); err != nil {
+				return err
+			}
 			return runDemo(c.Context(), o, output, s)
 		},
 	}
@@ -46,12 +53,33 @@ it with what the simulated meters counted themselves, and prints a report.`,
 	f.StringVar(&o.Dir, "data", "demo-data", "folder for everything that the street keeps")
 	f.IntVar(&o.Homes, "homes", 6, fmt.Sprintf("how many homes, 1 to %d; the first four keep the ledger", demo.MaxHomes))
 	f.DurationVar(&o.For, "for", 0, "stop after this long and report (default: until Ctrl-C)")
+	f.DurationVar(&o.Span, "span", 0, "stop after this much of the community's time and report")
+	f.DurationVar(&o.Pace, "pace", 0, "how long 15 minutes take, from 2s on (default 10s)")
+	f.StringVar(&outage, "outage", "", "AFTER+LENGTH of the community's time, such as 30h+3h, without a quorum of validators")
 	f.StringVar(&from, "from", "", "community time at which it begins (default: the late morning of a sunny day)")
 	f.BoolVar(&o.Fresh, "fresh", false, "forget the street in the data folder and begin anew")
 	f.StringVar(&o.Profiles, "profiles", "", "folder with recorded homes (hh_*.csv) and roofs (pv_*.csv)")
 	f.StringVar(&o.Broker, "broker", "", "use this MQTT broker, mqtt://HOST:PORT, instead of an own one")
 	addOutput(c, &output, "table", "json")
 	return c
+}
+
+// parseOutage reads AFTER+LENGTH; nothing is no outage.
+func parseOutage(text string, o *demo.Outage) error {
+	if text == "" {
+		return nil
+	}
+	after, length, ok := strings.Cut(text, "+")
+	var err error
+	if ok {
+		if o.After, err = time.ParseDuration(after); err == nil {
+			o.For, err = time.ParseDuration(length)
+		}
+	}
+	if !ok || err != nil || o.For == 0 {
+		return usagef("--outage: got %q, want AFTER+LENGTH such as 30h+3h", text)
+	}
+	return nil
 }
 
 func runDemo(ctx context.Context, o demo.Options, output string, s streams) error {

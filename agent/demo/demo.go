@@ -16,7 +16,10 @@ import (
 type Options struct {
 	Dir      string        // where everything is kept
 	Homes    int           // 1 to MaxHomes
-	For      time.Duration // then stop and report; 0: until ctx ends
+	For      time.Duration // of the wall clock, then stop and report; 0: until ctx ends
+	Span     time.Duration // the same in community time, since every home has joined
+	Pace     time.Duration // of the wall clock for 15 minutes; 0: ten seconds, or as it was founded
+	Outage   Outage        // with which the ledger stands still for a while
 	From     time.Time     // community time at which it begins; zero: a sunny late morning
 	Fresh    bool          // forget what Dir holds
 	Profiles string        // folder with recorded homes; empty: modelled ones
@@ -34,16 +37,13 @@ const MaxHomes = 32
 // maxValidators of the homes keep the ledger; the others follow it.
 const maxValidators = 4
 
-// Wall-clock lengths and rates of a demonstration.
+// Wall-clock lengths of a demonstration.
 const (
-	communityRate   = 90 // 15 minutes in 10 seconds
-	intervalLength  = 15 * time.Minute
-	startTimeout    = 90 * time.Second
-	finishTimeout   = 40 * time.Second
-	restartAfter    = 30 * time.Second
-	stopTimeout     = 15 * time.Second
-	longestAbsence  = 100 * 24 * time.Hour // of community time; the ledger takes 10,000 intervals in one report
-	readingDeadline = 30 * time.Minute     // of community time: then a missing report is substituted
+	startTimeout   = 90 * time.Second
+	finishTimeout  = 40 * time.Second
+	restartAfter   = 30 * time.Second
+	stopTimeout    = 15 * time.Second
+	longestAbsence = 100 * 24 * time.Hour // of community time; the ledger takes 10,000 intervals in one report
 )
 
 // ErrUsage is wrapped by errors that another option cures.
@@ -94,6 +94,15 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: --homes: got %d, want 1 to %d", ErrUsage, o.Homes, MaxHomes)
 	case o.For < 0:
 		return fmt.Errorf("%w: --for: got %v, want 0 (until Ctrl-C) or more", ErrUsage, o.For)
+	case o.Span < 0 || o.Span > longestAbsence:
+		return fmt.Errorf("%w: --span: got %v, want 0 (until Ctrl-C) to %v", ErrUsage, o.Span, longestAbsence)
+	case o.Span > 0 && o.For > 0:
+		return fmt.Errorf("%w: --for and --span: want one of them", ErrUsage)
+	case o.Pace != 0 && (o.Pace < fastestPace || o.Pace > slowestPace):
+		return fmt.Errorf("%w: --pace: got %v, want %v to %v", ErrUsage, o.Pace, fastestPace, slowestPace)
+	}
+	if err := o.Outage.check(o.Span); err != nil {
+		return err
 	}
 	for _, program := range []string{o.Agent, o.Simulator} {
 		if info, err := os.Stat(program); err != nil || info.IsDir() {
@@ -158,15 +167,27 @@ func (s *street) live(ctx, run context.Context, g *errgroup.Group) (*Report, err
 		return nil, err
 	}
 	s.introduce()
-	if s.opt.For > 0 {
+	joined := time.Now()
+	if end, ok := s.end(joined); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, s.begun.Add(s.opt.For))
+		ctx, cancel = context.WithDeadline(ctx, end)
 		defer cancel()
+	}
+	if s.opt.Outage.For > 0 {
+		g.Go(func() error { s.suffer(run, joined); return nil })
 	}
 	s.watch.until(ctx, run)
 	report := &Report{Community: s.plan.Name, Data: s.opt.Dir}
-	s.watch.finish(report, s.opt.For > 0)
+	s.watch.finish(report, s.opt.For > 0 || s.opt.Span > 0)
 	return report, nil
+}
+
+// end is when the time is over; ok is false if a person says so.
+func (s *street) end(joined time.Time) (end time.Time, ok bool) {
+	if s.opt.Span > 0 {
+		return joined.Add(s.plan.pace().wall(s.opt.Span)), true
+	}
+	return s.begun.Add(s.opt.For), s.opt.For > 0
 }
 
 // introduce tells a person where to look.
@@ -175,6 +196,6 @@ func (s *street) introduce() {
 	for i, h := range s.plan.Homes {
 		fmt.Fprintf(s.opt.Say, "  %-8s  %-9s  %-38s  http://%s/\n", h.Name, h.role(), h.describe(), s.ports.api(i))
 	}
-	fmt.Fprintf(s.opt.Say, "\n15 minutes pass in 10 seconds. Ctrl-C ends it; the next start goes on from here.\n"+
-		"A home can be killed and started again: %s run --home %s\n\n", s.opt.Agent, s.plan.Homes[0].dir(s.opt.Dir))
+	fmt.Fprintf(s.opt.Say, "\n%s. Ctrl-C ends it; the next start goes on from here.\n"+
+		"A home can be killed and started again: %s run --home %s\n\n", s.plan.pace(), s.opt.Agent, s.plan.Homes[0].dir(s.opt.Dir))
 }

@@ -22,8 +22,10 @@ const planFile = "demo.json"
 // plan is what was founded: demo.json.
 type plan struct {
 	Name     string    `json:"name"`
-	From     time.Time `json:"from"`  // community time at Start
-	Start    time.Time `json:"start"` // wall clock
+	From     time.Time `json:"from"`               // community time at Start
+	Start    time.Time `json:"start"`              // wall clock
+	Rate     int64     `json:"rate"`               // community seconds per wall second
+	Outage   int64     `json:"outage_s,omitempty"` // of community time, that its deadline allows for
 	Profiles string    `json:"profiles,omitempty"`
 	Homes    []home    `json:"homes"`
 }
@@ -48,6 +50,8 @@ type device struct {
 	Unit       uint8  `json:"unit,omitempty"`
 	Topic      string `json:"topic,omitempty"`
 }
+
+func (p *plan) pace() pace { return pace{rate: p.Rate} }
 
 func (h home) dir(root string) string { return filepath.Join(root, "homes", h.Name) }
 
@@ -137,7 +141,7 @@ func loadPlan(dir string) (*plan, error) {
 	p := new(plan)
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(p); err != nil || len(p.Homes) == 0 || len(p.Homes) > MaxHomes {
+	if err := dec.Decode(p); err != nil || p.Rate < 1 || len(p.Homes) == 0 || len(p.Homes) > MaxHomes {
 		return nil, fmt.Errorf("%w: %s is not a demonstration's (%w): --fresh begins anew", ErrUsage, path, err)
 	}
 	return p, nil
@@ -152,9 +156,13 @@ func (p *plan) fits(o Options, now time.Time) error {
 		return fmt.Errorf("%w: --profiles: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Profiles)
 	case !o.From.IsZero() && !o.From.Equal(p.From):
 		return fmt.Errorf("%w: --from: the street in %s began at %s; --fresh begins anew", ErrUsage, o.Dir, p.From.Format(time.RFC3339))
-	case now.Sub(p.Start)*communityRate > longestAbsence:
+	case o.Pace != 0 && paceOf(o.Pace) != p.pace():
+		return fmt.Errorf("%w: --pace: in the street in %s %s; --fresh begins anew", ErrUsage, o.Dir, p.pace())
+	case int64(o.Outage.For/time.Second) > p.Outage:
+		return fmt.Errorf("%w: --outage: the street in %s substitutes reports that are away for so long; --fresh begins anew", ErrUsage, o.Dir)
+	case p.pace().community(now.Sub(p.Start)) > longestAbsence:
 		return fmt.Errorf("%w: the street in %s was founded %v ago, %d days of its own time, more than its ledger settles at once; --fresh begins anew",
-			ErrUsage, o.Dir, now.Sub(p.Start).Round(time.Minute), now.Sub(p.Start)*communityRate/(24*time.Hour))
+			ErrUsage, o.Dir, now.Sub(p.Start).Round(time.Minute), p.pace().community(now.Sub(p.Start))/(24*time.Hour))
 	}
 	return nil
 }
@@ -177,7 +185,13 @@ func forget(dir string) error {
 // found makes a new street.
 func found(o Options) (*plan, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	p := &plan{Name: "demo-" + now.Format("20060102-150405"), From: o.From.UTC(), Start: now, Profiles: absolute(o.Profiles)}
+	p := &plan{
+		Name: "demo-" + now.Format("20060102-150405"), From: o.From.UTC(), Start: now, Rate: paceOf(defaultPace).rate,
+		Outage: int64(o.Outage.For / time.Second), Profiles: absolute(o.Profiles),
+	}
+	if o.Pace != 0 {
+		p.Rate = paceOf(o.Pace).rate
+	}
 	for i := range o.Homes {
 		p.Homes = append(p.Homes, layout(i))
 	}
@@ -193,8 +207,8 @@ func found(o Options) (*plan, error) {
 		}
 	}
 	founding := household.Founding{
-		Name: p.Name, Dir: filepath.Join(o.Dir, "cooperative"), Epoch: p.From, Start: p.Start, Rate: communityRate,
-		Rules: rules(), MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
+		Name: p.Name, Dir: filepath.Join(o.Dir, "cooperative"), Epoch: p.From, Start: p.Start, Rate: p.Rate,
+		Rules: p.pace().rules(o.Outage.For), MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
 	}
 	for _, h := range p.Homes {
 		d, err := meter.FindDefinition("", h.connection().Definition)
@@ -218,17 +232,6 @@ func found(o Options) (*plan, error) {
 		return nil, err
 	}
 	return p, os.WriteFile(filepath.Join(o.Dir, planFile), append(raw, '\n'), 0o600)
-}
-
-// rules are those of an ordinary community, but for what the faster clock needs: two
-// seconds of the wall clock to prove a boundary in, a deadline that a person can
-// wait for, and time enough to correct after a night.
-func rules() ledger.Rules {
-	r := ledger.DefaultRules()
-	r.ReadingToleranceS = 2 * communityRate
-	r.ReportDeadlineS = int64(readingDeadline / time.Second)
-	r.CorrectionWindowS = int64(2 * longestAbsence / time.Second)
-	return r
 }
 
 // deviceKey makes the key inside a meter that signs, and returns its public half;

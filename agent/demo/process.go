@@ -31,6 +31,7 @@ type process struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	ended []string // ends that nobody asked for, with their times
+	off   bool     // an outage keeps it from being started again
 }
 
 // startAgent starts the agent of home i and keeps it running until ctx ends.
@@ -81,8 +82,10 @@ func (p *process) supervise(ctx context.Context, s *street) error {
 		p.mu.Lock()
 		p.ended = append(p.ended, fmt.Sprintf("%s: %s", p.name, how))
 		p.mu.Unlock()
-		fmt.Fprintf(s.opt.Say, "%s: %s; the street goes on. It is started again in %v, or by: %s\n",
-			p.name, how, restartAfter, strings.Join(p.argv, " "))
+		if !p.isOff() {
+			fmt.Fprintf(s.opt.Say, "%s: %s; the street goes on. It is started again in %v, or by: %s\n",
+				p.name, how, restartAfter, strings.Join(p.argv, " "))
+		}
 		if !p.awaitTurn(ctx) {
 			return nil
 		}
@@ -96,7 +99,7 @@ func (p *process) supervise(ctx context.Context, s *street) error {
 // awaitTurn waits until the process may be started again; false if ctx ended first.
 func (p *process) awaitTurn(ctx context.Context) bool {
 	due := time.Now().Add(restartAfter)
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -104,12 +107,39 @@ func (p *process) awaitTurn(ctx context.Context) bool {
 			return false
 		case <-tick.C:
 		}
-		if runningPID(p.pidFile) != 0 {
+		switch {
+		case p.isOff():
+			due = time.Now() // at once when the power is back
+		case runningPID(p.pidFile) != 0:
 			due = time.Now().Add(restartAfter) // somebody else runs it
-		} else if time.Now().After(due) {
+		case time.Now().After(due):
 			return true
 		}
 	}
+}
+
+func (p *process) isOff() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.off
+}
+
+// switchOff ends the process as a power cut does, whoever started it, until switchOn.
+func (p *process) switchOff() {
+	p.mu.Lock()
+	p.off = true
+	pid := p.cmd.Process.Pid
+	p.mu.Unlock()
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	if other := runningPID(p.pidFile); other != 0 && other != pid {
+		_ = syscall.Kill(other, syscall.SIGKILL)
+	}
+}
+
+func (p *process) switchOn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.off = false
 }
 
 // stop asks the process to end, whoever started it, and makes it end if it does not.

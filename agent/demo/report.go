@@ -16,7 +16,6 @@ import (
 	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/consensus"
-	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/market/store"
 )
 
@@ -51,6 +50,8 @@ type HouseholdLine struct {
 	BoughtWh       market.WattHours `json:"bought_wh"`
 	SoldWh         market.WattHours `json:"sold_wh"`
 	Balance        market.Money     `json:"balance"`
+	Recounted      market.Money     `json:"recounted"`        // the balance, computed anew from what its device counted
+	Corrections    int              `json:"corrections"`      // settlements that corrected an earlier one
 	DeviceImportWh uint64           `json:"device_import_wh"` // by firmware-sim's own counter
 	DeviceExportWh uint64           `json:"device_export_wh"`
 }
@@ -123,112 +124,6 @@ func openLedger(dir string) (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(consensus.LedgerFile(filepath.Join(dir, household.EngineFolder)), chain, g)
-}
-
-// sum adds up one ledger.
-func (s *street) sum(r *Report, st *store.Store) error {
-	state := st.State()
-	calendar := state.Calendar()
-	err := st.Results(0, func(m *ledger.MarketResult) bool {
-		at := calendar.Start(m.Interval)
-		if r.FirstInterval == nil || at.Before(*r.FirstInterval) {
-			r.FirstInterval = &at
-		}
-		if r.LastInterval == nil || at.After(*r.LastInterval) {
-			r.LastInterval = &at
-		}
-		r.IntervalsSettled++
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	r.Accounts = map[string]int64{}
-	for a, m := range state.Accounts() {
-		if r.BalanceSum, err = r.BalanceSum.Add(m); err != nil {
-			return err
-		}
-		if _, ok := a.Household(); !ok {
-			r.Accounts[string(a)] = int64(m)
-		}
-	}
-	for _, h := range s.plan.Homes {
-		line, err := s.sumHome(h, st)
-		if err != nil {
-			return fmt.Errorf("adding up %s: %w", h.Name, err)
-		}
-		if int64(line.ImportWh) != int64(line.DeviceImportWh) || int64(line.ExportWh) != int64(line.DeviceExportWh) { //nolint:gosec // counters of days
-			r.Errors = append(r.Errors, fmt.Sprintf("%s: metered %d Wh in and %d out, its device counted %d and %d",
-				h.Name, line.ImportWh, line.ExportWh, line.DeviceImportWh, line.DeviceExportWh))
-		}
-		r.Households = append(r.Households, line)
-	}
-	return nil
-}
-
-// sumHome adds up a home's settlements in their newest versions, and asks its device
-// about the same intervals: once for each run of neighbouring ones.
-func (s *street) sumHome(h home, st *store.Store) (HouseholdLine, error) {
-	keys, err := household.LoadKeys(h.dir(s.opt.Dir))
-	if err != nil {
-		return HouseholdLine{}, err
-	}
-	id := keys.ID()
-	line := HouseholdLine{
-		ID: id.String(), Name: h.Name, Protocol: h.protocol(), Definition: h.connection().Definition,
-		Balance: st.State().Balance(market.HouseholdAccount(id)),
-	}
-	newest := map[market.Interval]ledger.Settlement{}
-	var order []market.Interval
-	err = st.Settlements(id, 0, func(x *ledger.Settlement) bool {
-		if _, seen := newest[x.Interval]; !seen {
-			order = append(order, x.Interval)
-		}
-		newest[x.Interval] = *x
-		return true
-	})
-	if err != nil {
-		return line, err
-	}
-	var counted []market.Interval
-	for _, k := range order {
-		x := newest[k]
-		line.BoughtWh += x.Bought
-		line.SoldWh += x.Sold
-		if x.Quality == ledger.QualitySubstitute {
-			line.Substituted++
-			continue
-		}
-		if x.Quality == ledger.QualityEstimated {
-			line.Estimated++
-		}
-		line.Intervals++
-		line.ImportWh += x.Import
-		line.ExportWh += x.Export
-		counted = append(counted, k)
-	}
-	return line, s.askDevice(&line, h, st.State().Calendar(), counted)
-}
-
-func (s *street) askDevice(line *HouseholdLine, h home, c market.Calendar, counted []market.Interval) error {
-	for i := 0; i < len(counted); {
-		j := i
-		for j+1 < len(counted) && counted[j+1] == counted[j]+1 {
-			j++
-		}
-		from, err := s.deviceCounters(h, c.Start(counted[i]))
-		if err != nil {
-			return err
-		}
-		to, err := s.deviceCounters(h, c.End(counted[j]))
-		if err != nil {
-			return err
-		}
-		line.DeviceImportWh += to.ImportWh - from.ImportWh
-		line.DeviceExportWh += to.ExportWh - from.ExportWh
-		i = j + 1
-	}
-	return nil
 }
 
 type counters struct {

@@ -21,8 +21,8 @@ func (s *street) writeSimulator() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Written by `commonwatt demo` at every start.\n")
 	fmt.Fprintf(&b, "clock: {epoch: %s, start: %s, rate: %d}\n",
-		s.plan.From.Format(time.RFC3339Nano), s.plan.Start.Format(time.RFC3339Nano), communityRate)
-	fmt.Fprintf(&b, "interval: %s\nrefresh: %s\nseed: 42\nweather: {cloudiness: 0.4}\n", intervalLength, intervalLength/5)
+		s.plan.From.Format(time.RFC3339Nano), s.plan.Start.Format(time.RFC3339Nano), s.plan.Rate)
+	fmt.Fprintf(&b, "interval: %s\nrefresh: %s\nseed: 42\nweather: {cloudiness: 0.4}\n", intervalLength, s.plan.pace().refresh())
 	fmt.Fprintf(&b, "modbus: {listen: %s}\n", s.ports.at(portsSim))
 	if s.opt.Broker != "" {
 		fmt.Fprintf(&b, "mqtt: {broker: %q}\n", s.opt.Broker)

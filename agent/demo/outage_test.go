@@ -1,0 +1,56 @@
+package demo_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// days makes TestOutage a run of whole simulated days (make days).
+var days = flag.Int("days", 0, "community days that TestOutage lasts, with three hours without a quorum; 0: twenty intervals")
+
+// TestOutage lets two of four validators lose power, so that nothing can be decided for
+// hours. Afterwards every interval is settled, none twice, and each household's account
+// is what can be computed anew from its device's own counters, to the micro-unit.
+func TestOutage(t *testing.T) {
+	const pace = 3 * time.Second
+	after, outage, span := 75*time.Minute, 105*time.Minute, 5*time.Hour
+	if *days > 0 {
+		span = time.Duration(*days) * 24 * time.Hour
+		after, outage = span/2, 3*time.Hour
+	}
+	intervals := int(span / (15 * time.Minute))
+	dir := filepath.Join(t.TempDir(), "street")
+	r := start(t, dir, "--fresh", "--homes", "6", "--pace", pace.String(), "--span", span.String(),
+		"--outage", fmt.Sprintf("%v+%v", after, outage))
+	report := r.report(time.Duration(intervals)*pace + 4*time.Minute)
+	checkReport(t, report, 6)
+	if report.IntervalsSettled < intervals-1 {
+		t.Errorf("%d intervals are settled, want %d", report.IntervalsSettled, intervals)
+	}
+	for i, h := range report.Households {
+		if h.Recounted != h.Balance {
+			t.Errorf("%s: balance %d, computed anew %d", h.Name, h.Balance, h.Recounted)
+		}
+		if h.Substituted > 0 {
+			t.Errorf("%s: %d intervals have no report", h.Name, h.Substituted)
+		}
+		if away := int(outage / (15 * time.Minute)); (i == 2 || i == 3) && h.Estimated < away {
+			t.Errorf("%s lost power for %d intervals, but %d are estimated", h.Name, away, h.Estimated)
+		}
+	}
+	out, err := exec.Command(commonwatt(t), "ledger", "check", dir).CombinedOutput()
+	if err != nil || strings.Count(string(out), ": ok: ") != 6 {
+		t.Errorf("ledger check: %v\n%s", err, out)
+	}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", text)
+}

@@ -273,8 +273,8 @@ func (c *Clearer) report(x crossing, m *Market) error {
 			c.value = c.value.Sub(Mul128(int64(f.Fee), int64(max(f.WattHours, -f.WattHours))))
 		}
 	}
-	for i, place := range c.places {
-		c.result.Allocations[i].Price = c.prices[place.node]
+	if err := c.amounts(m); err != nil {
+		return err
 	}
 	c.result.GridImport, c.result.GridExport = x.gridImport, x.gridExport
 	if m.Tariff != nil {
@@ -286,6 +286,23 @@ func (c *Clearer) report(x crossing, m *Market) error {
 		return fmt.Errorf("summing welfare: %w", err)
 	}
 	c.result.Welfare = Money(welfare)
+	return nil
+}
+
+// amounts sets every allocation's price and what it comes to: Amount, inlined.
+func (c *Clearer) amounts(m *Market) error {
+	for i := range c.result.Allocations {
+		a := &c.result.Allocations[i]
+		a.Price = c.prices[c.places[i].node]
+		if n, ok := Mul128(int64(a.Price), int64(a.WattHours)).narrow(); ok {
+			a.Amount = Money(thousandth(n))
+			continue
+		}
+		var err error
+		if a.Amount, err = Amount(a.Price, a.WattHours); err != nil {
+			return m.Orders[i].fieldError("steps", err, "got %d Wh allocated at %d", a.WattHours, a.Price)
+		}
+	}
 	return nil
 }
 

@@ -33,6 +33,7 @@ type Allocation struct {
 	Order     int // index in Market.Orders
 	WattHours WattHours
 	Price     Price // at the order's node
+	Amount    Money // what a bid pays, or an offer is paid: by RuleUniform, Amount(Price, WattHours)
 }
 
 // A Flow is the energy that leaves a node towards its parent; negative, what
@@ -53,6 +54,7 @@ type Clearing struct {
 	Flows       []Flow       // of every node but the root, as in Network.Nodes
 	GridImport  WattHours    // one of these two is 0; both are when islanded
 	GridExport  WattHours
+	Surplus     Money // what bids pay and offers are not paid by the rule itself, at least 0; by RuleUniform, 0
 	Welfare     Money // accepted bid value − offer cost − fees + export revenue − import cost
 }
 

@@ -10,10 +10,13 @@
 //
 // [Clear] answers a [Market] (a network, a tariff, a book of orders) with a
 // [Clearing]; [Clearer] does the same again and again without allocating.
-// [Settle] turns what a clearing allocated and what the meters counted into
-// [Transfer] values; [SettleHousehold] does so for one household, so that a
-// corrected meter report concerns nobody else, and [Correct] books the
-// difference. [Calendar] and [Clock] say which [Interval] an instant is in.
+// An interval that is cleared after its delivery has its orders from the meters,
+// by [Metered.Orders]. [SettleHousehold] turns what a clearing allocated to one
+// household and what its meter counted into [Transfer] values; [SettleMarket] does
+// so for the grid, the fees and what is left. As no household's depend on
+// another's, a corrected report concerns nobody else, and [Correct] books the
+// difference. [Calendar] and [Clock] say which [Interval] an instant is in, and
+// [Month] and [ParseZone] which month of the community's own time.
 //
 // # Units and signs
 //
@@ -47,14 +50,16 @@
 //	M8  The order of orders and nodes in a market changes nothing but the order
 //	    of the answer.
 //	M9  The sum over all accounts is zero after every transfer list; the market's
-//	    own account is zero after every interval; rounding gets or gives at most
-//	    one micro-unit a line.
+//	    own account is zero after every interval, on networks with fees and rent
+//	    too; rounding gets or gives at most one micro-unit a buy or sell line, and
+//	    two for the market's own.
 //	M10 Energy: Σ (metered import − metered export) = what the supplier is paid
 //	    for − what it pays for.
 //	M11 Settling with new readings and booking the difference by Correct leaves
 //	    every account where settling with them at first would have.
-//	M12 With no-regret orders nobody pays more than without the community, but
-//	    for one micro-unit of rounding a line.
+//	M12 With the no-regret preference at its node, fees included, no household
+//	    pays more than Alone, but for one micro-unit of rounding a line, its own
+//	    imbalance and the community fee; forward and metered, within limits or not.
 //
 // # Errors
 //

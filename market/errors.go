@@ -43,6 +43,10 @@ var (
 	ErrBadCalendar = errors.New("bad calendar")
 	// ErrBadClock: a community clock that is not allowed.
 	ErrBadClock = errors.New("bad clock")
+	// ErrBadZone: text that is not a POSIX time zone rule.
+	ErrBadZone = errors.New("bad time zone")
+	// ErrBadMonth: text that is not a month, or a month that has no text.
+	ErrBadMonth = errors.New("bad month")
 	// ErrBadID: text that is not a household id.
 	ErrBadID = errors.New("bad household id")
 )

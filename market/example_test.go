@@ -35,8 +35,9 @@ func Example() {
 
 	// A then delivers 50 Wh less than it sold, and buys them from the supplier.
 	transfers, err := market.SettleHousehold(42, market.Position{
-		Household: market.HouseholdID{0xa}, Price: clearing.Allocations[0].Price,
-		Sold: clearing.Allocations[0].WattHours, MeteredExport: 850,
+		Household: market.HouseholdID{0xa},
+		Sold:      clearing.Allocations[0].WattHours, Sell: clearing.Allocations[0].Amount,
+		MeteredExport: 850,
 	}, market.Terms{Retail: tariff.Retail(), FeedIn: tariff.FeedIn()})
 	if err != nil {
 		fmt.Println(err)
@@ -110,7 +111,7 @@ func ExampleClock() {
 // A corrected report settles one household again, and books the difference.
 func ExampleCorrect() {
 	terms := market.Terms{Retail: 300_000, FeedIn: 80_000}
-	position := market.Position{Price: 100_000, Bought: 600, MeteredImport: 600}
+	position := market.Position{Bought: 600, Buy: 60_000, MeteredImport: 600}
 	booked, err := market.SettleHousehold(42, position, terms)
 	if err != nil {
 		fmt.Println(err)

@@ -50,7 +50,7 @@ func TestR3Golden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := g.answer()
+			got, err := g.answer(t)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +145,7 @@ func setGolden(n *market.Node, word string) error {
 	return err
 }
 
-func (g *golden) answer() (string, error) {
+func (g *golden) answer(t *testing.T) (string, error) {
 	c, err := market.Clear(g.market)
 	if err != nil {
 		return "", err
@@ -165,52 +165,35 @@ func (g *golden) answer() (string, error) {
 		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "grid import=%d export=%d\nwelfare %d\n", c.GridImport, c.GridExport, c.Welfare)
-	if len(g.meters) == 0 {
-		return b.String(), nil
-	}
-	if err := g.settle(&b, c); err != nil {
-		return "", err
+	if len(g.meters) > 0 {
+		g.settle(t, &b, c)
 	}
 	return b.String(), nil
 }
 
 // settle writes the transfers, and what they come to.
-func (g *golden) settle(b *strings.Builder, c market.Clearing) error {
-	terms := market.Terms{Islanded: true}
-	if t := g.market.Tariff; t != nil {
-		terms = market.Terms{Retail: t.Retail(), FeedIn: t.FeedIn()}
-	}
+func (g *golden) settle(t *testing.T, b *strings.Builder, c market.Clearing) {
 	names := []string{} // pairs, for the replacer
 	var positions []market.Position
+	var terms []market.Terms
 	for i, o := range g.market.Orders {
-		p := market.Position{Household: o.Household, Price: c.Allocations[i].Price}
-		if o.Side == market.Bid {
-			p.Bought = c.Allocations[i].WattHours
-		} else {
-			p.Sold = c.Allocations[i].WattHours
-		}
+		p := market.Position{Household: o.Household}
+		add(&p, o.Side, c.Allocations[i])
 		counted := g.meters[o.ID]
 		p.MeteredImport, p.MeteredExport = counted[0], counted[1]
 		positions = append(positions, p)
+		terms = append(terms, termsAt(t, g.market, c, o.Node))
 		names = append(names, string(market.HouseholdAccount(o.Household)), o.ID)
 	}
-	transfers, err := market.Settle(1, positions, c.GridImport, c.GridExport, terms)
-	if err != nil {
-		return err
-	}
+	transfers := settle(t, positions, terms, totalsOf(g.market, c))
 	short := strings.NewReplacer(names...)
 	for _, t := range transfers {
 		fmt.Fprintf(b, "transfer %s %s -> %s %d\n", t.Kind, short.Replace(string(t.Debit)), short.Replace(string(t.Credit)), t.Amount)
 	}
-	balances, err := market.Balances(transfers)
-	if err != nil {
-		return err
-	}
 	var rows []string
-	for account, balance := range balances {
+	for account, balance := range balancesOf(t, transfers) {
 		rows = append(rows, "balance "+short.Replace(string(account))+" "+strconv.FormatInt(int64(balance), 10)+"\n")
 	}
 	slices.Sort(rows)
 	b.WriteString(strings.Join(rows, ""))
-	return nil
 }

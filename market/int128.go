@@ -40,6 +40,12 @@ func (x Int128) abs() (hi, lo uint64, negative bool) {
 	return hi, lo, true
 }
 
+// narrow returns x as an int64, and whether it fits.
+func (x Int128) narrow() (int64, bool) {
+	n := int64(x.lo) //nolint:gosec // the low word, two's complement
+	return n, n>>63 == x.hi
+}
+
 // RoundHalfEven returns numerator / denominator rounded to the nearest whole
 // number, and to the even one of two that are equally near. It is the only
 // rounding of money and prices (M1). A quotient that does not fit, or a
@@ -69,4 +75,17 @@ func RoundHalfEven(numerator Int128, denominator uint64) (int64, error) {
 		result = -result
 	}
 	return result, nil
+}
+
+// thousandth is RoundHalfEven of n and 1000, for the many amounts of a clearing:
+// by a constant the compiler multiplies instead of dividing, and there is no
+// branch, because remainders are as good as random.
+func thousandth(n int64) int64 {
+	sign := n >> 63                   // -1 or 0; (x ^ -1) + 1 is -x
+	size := uint64((n ^ sign) - sign) //nolint:gosec // 2^63 fits
+	quotient, rest := size/whPerKWh, int64(size%whPerKWh)
+	// Up, if the rest is above 500, or is 500 and the quotient odd.
+	const half = whPerKWh / 2
+	quotient += uint64(half-int64(quotient&1)-rest) >> 63 //nolint:gosec // its sign
+	return (int64(quotient) ^ sign) - sign                //nolint:gosec // below 2^63 / 999
 }

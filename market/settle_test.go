@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -23,20 +22,20 @@ func transfer(kind market.TransferKind, debit, credit market.Account, amount mar
 // Every line of R7, alone.
 func TestR7Lines(t *testing.T) {
 	account := market.HouseholdAccount(home)
-	island := ownTerms
-	island.Islanded = true
+	island := market.Terms{Retail: 50_000, FeedIn: 50_000, Islanded: true}
+	published := market.Terms{Retail: 60_000, FeedIn: 40_000, Islanded: true}
 	for _, test := range []struct {
 		name     string
 		position market.Position
 		terms    market.Terms
 		want     []market.Transfer
 	}{
-		{"nothing", market.Position{Price: 100_000}, ownTerms, nil},
-		{"bought and used", market.Position{Price: 100_000, Bought: 600, MeteredImport: 600}, ownTerms, []market.Transfer{
+		{"nothing", market.Position{}, ownTerms, nil},
+		{"bought and used", market.Position{Bought: 600, Buy: 60_000, MeteredImport: 600}, ownTerms, []market.Transfer{
 			transfer(market.KindBuy, account, market.AccountMarket, 60_000),
 			transfer(market.KindCommunityFee, account, market.AccountCooperative, 600),
 		}},
-		{"sold and delivered", market.Position{Price: 100_000, Sold: 600, MeteredExport: 600}, ownTerms, []market.Transfer{
+		{"sold and delivered", market.Position{Sold: 600, Sell: 60_000, MeteredExport: 600}, ownTerms, []market.Transfer{
 			transfer(market.KindSell, market.AccountMarket, account, 60_000),
 		}},
 		{"imported more than bought", market.Position{MeteredImport: 50}, ownTerms, []market.Transfer{
@@ -51,12 +50,17 @@ func TestR7Lines(t *testing.T) {
 		{"sold more than fed in", market.Position{Sold: 100, MeteredExport: 50}, ownTerms, []market.Transfer{
 			transfer(market.KindImbalanceShortfall, account, market.AccountSupplier, 15_000),
 		}},
-		{"island, both ways", market.Position{Price: 50_000, MeteredImport: 20, MeteredExport: 40}, island, []market.Transfer{
+		{"island, both ways", market.Position{MeteredImport: 20, MeteredExport: 40}, island, []market.Transfer{
 			transfer(market.KindImbalanceImport, account, market.AccountIsland, 1_000),
 			transfer(market.KindImbalanceExport, market.AccountIsland, account, 2_000),
 		}},
-		{"negative price", market.Position{Price: -100_000, Bought: 600, MeteredImport: 600}, market.Terms{}, []market.Transfer{
+		{"island with prices of its own", market.Position{MeteredImport: 20, MeteredExport: 40}, published, []market.Transfer{
+			transfer(market.KindImbalanceImport, account, market.AccountIsland, 1_200),
+			transfer(market.KindImbalanceExport, market.AccountIsland, account, 1_600),
+		}},
+		{"negative price", market.Position{Bought: 600, Buy: -60_000, Sold: 5, Sell: -500, MeteredImport: 600, MeteredExport: 5}, market.Terms{}, []market.Transfer{
 			transfer(market.KindBuy, market.AccountMarket, account, 60_000),
+			transfer(market.KindSell, account, market.AccountMarket, 500),
 		}},
 		{"negative feed-in", market.Position{MeteredExport: 50}, market.Terms{FeedIn: -20_000}, []market.Transfer{
 			transfer(market.KindImbalanceExport, account, market.AccountSupplier, 1_000),
@@ -86,7 +90,10 @@ func TestR7Refuses(t *testing.T) {
 		{"negative sold", market.Position{Sold: -1}, ownTerms, market.ErrBadQuantity},
 		{"negative import", market.Position{MeteredImport: -1}, ownTerms, market.ErrBadQuantity},
 		{"negative export", market.Position{MeteredExport: -1}, ownTerms, market.ErrBadQuantity},
+		{"paid for nothing", market.Position{Buy: 1, MeteredImport: 1}, ownTerms, market.ErrUnbalanced},
+		{"sold nothing", market.Position{Sell: -1}, ownTerms, market.ErrUnbalanced},
 		{"feed-in above retail", market.Position{}, market.Terms{Retail: 1, FeedIn: 2}, market.ErrBadTariff},
+		{"feed-in above retail on an island", market.Position{}, market.Terms{Retail: 1, FeedIn: 2, Islanded: true}, market.ErrBadTariff},
 		{"negative fee", market.Position{}, market.Terms{CommunityFee: -1}, market.ErrBadTariff},
 		{"too much money", market.Position{MeteredImport: 1 << 62}, ownTerms, market.ErrOverflow},
 	} {
@@ -96,260 +103,88 @@ func TestR7Refuses(t *testing.T) {
 	}
 }
 
-func TestR7MarketRefuses(t *testing.T) {
-	island := market.Terms{Islanded: true}
-	for _, test := range []struct {
-		name            string
-		gridIn, gridOut market.WattHours
-		terms           market.Terms
-		pool            market.Pool
-		want            error
+func TestR7AloneRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		position market.Position
+		terms    market.Terms
+		want     error
 	}{
-		{"both ways", 5, 5, ownTerms, market.Pool{}, market.ErrUnbalanced},
-		{"negative", -5, 0, ownTerms, market.Pool{}, market.ErrBadQuantity},
-		{"island with a grid", 5, 0, island, market.Pool{Bought: 5}, market.ErrUnbalanced},
-		{"energy from nowhere", 0, 0, ownTerms, market.Pool{Bought: 6, Sold: 5}, market.ErrUnbalanced},
-		{"energy that stays", 0, 4, ownTerms, market.Pool{Sold: 5}, market.ErrUnbalanced},
-		{"money from nowhere", 0, 0, ownTerms, market.Pool{Bought: 5, Sold: 5, Balance: -4, Lines: 2}, market.ErrUnbalanced},
-		{"money that stays", 0, 0, ownTerms, market.Pool{Bought: 5, Sold: 5, Balance: 4, Lines: 2}, market.ErrUnbalanced},
+		"negative import":      {market.Position{MeteredImport: -1}, ownTerms, market.ErrBadQuantity},
+		"feed-in above retail": {market.Position{}, market.Terms{Retail: 1, FeedIn: 2}, market.ErrBadTariff},
+		"too dear":             {market.Position{MeteredImport: 1 << 62}, ownTerms, market.ErrOverflow},
+		"too much earned":      {market.Position{MeteredExport: 1 << 62}, ownTerms, market.ErrOverflow},
+		"too much together":    {market.Position{MeteredImport: 1 << 44, MeteredExport: 1 << 44}, market.Terms{Retail: 1 << 28, FeedIn: -1 << 28}, market.ErrOverflow},
 	} {
-		if got, err := market.SettleMarket(7, test.gridIn, test.gridOut, test.terms, test.pool); !errors.Is(err, test.want) {
-			t.Errorf("%s: got %v, %v, want %v", test.name, got, err, test.want)
+		if got, err := market.Alone(test.position, test.terms); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %d, %v, want %v", name, got, err, test.want)
 		}
+	}
+	got, err := market.Alone(market.Position{MeteredImport: 600, MeteredExport: 100, Bought: 5, Buy: 9}, ownTerms)
+	if err != nil || got != 180_000-8_000 {
+		t.Errorf("got %d, %v, want 172000: 0.6 kWh at retail less 0.1 kWh at feed-in", got, err)
 	}
 }
 
-// Ten buyers of 1 Wh for 0.4 micro-units each pay nothing, as amounts are
-// rounded; their seller is paid 4, which rounding has to find.
-func TestM9RoundingPaysWhatRoundingTook(t *testing.T) {
-	positions := []market.Position{{Household: home, Price: 400, Sold: 10, MeteredExport: 10}}
-	for i := range 10 {
-		positions = append(positions, market.Position{Household: market.HouseholdID{2, byte(i)}, Price: 400, Bought: 1, MeteredImport: 1})
+func TestR7MarketLines(t *testing.T) {
+	flows := []market.Flow{
+		{Node: "a", WattHours: 4_500, Fee: 1_000, Rent: 333},
+		{Node: "b", WattHours: -1_500, Fee: 2_001, Rent: 0},
+		{Node: "c"},
 	}
-	got, err := market.Settle(7, positions, 0, 0, market.Terms{})
+	tariff := market.Tariff{ImportPrice: 300_000, ExportPrice: -20_000}
+	// Fees are 4,500 + 3,001.5 and rent 1,498.5: each is rounded once, half to even.
+	got, err := market.SettleMarket(7, market.Totals{
+		GridExport: 3_000, Tariff: &tariff, Flows: flows, Surplus: 77, RentTo: market.AccountGridOperator,
+	}, market.Pool{Sold: 3_000, Balance: 60_000 + 7_502 + 1_498 + 77 + 1, Lines: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []market.Transfer{
-		transfer(market.KindSell, market.AccountMarket, market.HouseholdAccount(home), 4),
-		transfer(market.KindRounding, market.AccountRounding, market.AccountMarket, 4),
+		transfer(market.KindGridExport, market.AccountMarket, market.AccountSupplier, 60_000),
+		transfer(market.KindGridFee, market.AccountMarket, market.AccountGridOperator, 7_502),
+		transfer(market.KindRent, market.AccountMarket, market.AccountGridOperator, 1_498),
+		transfer(market.KindSurplus, market.AccountMarket, market.AccountCooperative, 77),
+		transfer(market.KindRounding, market.AccountMarket, market.AccountRounding, 1),
 	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("transfers (-want +got):\n%s", diff)
 	}
 }
 
-// settled is an interval as it may happen: a clearing, and meters that counted
-// what they liked.
-type settled struct {
-	market    market.Market
-	clearing  market.Clearing
-	positions []market.Position
-	terms     market.Terms
-	transfers []market.Transfer
-}
-
-// streetMarkets have household quantities and prices at which amounts are not whole.
-func streetMarkets() generator {
-	return generator{
-		nodes: 4, orders: 12, steps: 3,
-		price: rapid.Map(rapid.IntRange(-30_000, 400_000), func(p int) market.Price { return market.Price(p) }),
-		wh:    rapid.Map(rapid.IntRange(1, 4000), func(w int) market.WattHours { return market.WattHours(w) }),
+func TestR7MarketRefuses(t *testing.T) {
+	tariff := &market.Tariff{ImportPrice: 300_000, ExportPrice: 80_000}
+	balanced := market.Pool{Bought: 5, Sold: 5}
+	flow := func(wh market.WattHours, fee, rent market.Price) []market.Flow {
+		return []market.Flow{{Node: "n", WattHours: wh, Fee: fee, Rent: rent}}
 	}
-}
-
-func drawSettled(t *rapid.T) settled {
-	s := settled{market: streetMarkets().draw(t)}
-	var err error
-	if s.clearing, err = market.Clear(s.market); err != nil {
-		t.Fatal(err)
+	for _, test := range []struct {
+		name   string
+		totals market.Totals
+		pool   market.Pool
+		want   error
+	}{
+		{"both ways", market.Totals{GridImport: 5, GridExport: 5, Tariff: tariff}, market.Pool{}, market.ErrUnbalanced},
+		{"negative", market.Totals{GridImport: -5, Tariff: tariff}, market.Pool{}, market.ErrBadQuantity},
+		{"island with a grid", market.Totals{GridImport: 5}, market.Pool{Bought: 5}, market.ErrUnbalanced},
+		{"energy from nowhere", market.Totals{Tariff: tariff}, market.Pool{Bought: 6, Sold: 5}, market.ErrUnbalanced},
+		{"energy that stays", market.Totals{GridExport: 4, Tariff: tariff}, market.Pool{Sold: 5}, market.ErrUnbalanced},
+		{"money from nowhere", market.Totals{Tariff: tariff}, market.Pool{Bought: 5, Sold: 5, Balance: -5, Lines: 2}, market.ErrUnbalanced},
+		{"money that stays", market.Totals{Tariff: tariff}, market.Pool{Bought: 5, Sold: 5, Balance: 5, Lines: 2}, market.ErrUnbalanced},
+		{"negative surplus", market.Totals{Surplus: -1}, balanced, market.ErrUnbalanced},
+		{"rent to a household", market.Totals{RentTo: market.HouseholdAccount(home)}, balanced, market.ErrUnbalanced},
+		{"negative fee", market.Totals{Flows: flow(1, -1, 0)}, balanced, market.ErrUnbalanced},
+		{"negative rent", market.Totals{Flows: flow(1, 0, -1)}, balanced, market.ErrUnbalanced},
+		{"bad tariff", market.Totals{Tariff: &market.Tariff{ExportPrice: 1}}, balanced, market.ErrBadTariff},
+		{"too much rent", market.Totals{Flows: flow(-1<<63, 0, 1<<62)}, balanced, market.ErrOverflow},
+		{"too much fee", market.Totals{Flows: flow(1<<62, 1<<20, 0)}, balanced, market.ErrOverflow},
+		{"a little too much rent", market.Totals{Flows: flow(1<<62, 0, 1<<20)}, balanced, market.ErrOverflow},
+		{"too much for the grid", market.Totals{GridImport: 1 << 62, Tariff: tariff}, market.Pool{Bought: 1 << 62}, market.ErrOverflow},
+		{"too much together", market.Totals{GridImport: 1 << 30, Tariff: tariff}, market.Pool{Bought: 1 << 30, Balance: -1 << 63}, market.ErrOverflow},
+	} {
+		if got, err := market.SettleMarket(7, test.totals, test.pool); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %v, %v, want %v", test.name, got, err, test.want)
+		}
 	}
-	s.terms = market.Terms{Islanded: true}
-	if grid := s.market.Tariff; grid != nil {
-		s.terms = market.Terms{Retail: grid.Retail(), FeedIn: grid.FeedIn()}
-	}
-	s.terms.CommunityFee = market.Price(rapid.IntRange(0, 20_000).Draw(t, "community fee"))
-	for i, o := range s.market.Orders {
-		p := market.Position{Household: market.HouseholdID{byte(i)}, Price: s.clearing.Allocations[i].Price}
-		if o.Side == market.Bid {
-			p.Bought = s.clearing.Allocations[i].WattHours
-		} else {
-			p.Sold = s.clearing.Allocations[i].WattHours
-		}
-		s.positions = append(s.positions, metered(t, p))
-	}
-	if s.transfers, err = market.Settle(7, s.positions, s.clearing.GridImport, s.clearing.GridExport, s.terms); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// metered draws what a household's meter counted.
-func metered(t *rapid.T, p market.Position) market.Position {
-	counter := rapid.OneOf(rapid.Just(market.WattHours(0)), rapid.Just(p.Bought), rapid.Just(p.Sold),
-		rapid.Map(rapid.IntRange(0, 5000), func(w int) market.WattHours { return market.WattHours(w) }))
-	p.MeteredImport, p.MeteredExport = counter.Draw(t, "metered import"), counter.Draw(t, "metered export")
-	return p
-}
-
-func balancesOf(t *rapid.T, transfers []market.Transfer) map[market.Account]market.Money {
-	balances, err := market.Balances(transfers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return balances
-}
-
-func TestR7AccountsBalance(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := drawSettled(t)
-		var sum market.Money
-		balances := balancesOf(t, s.transfers)
-		for _, b := range balances {
-			sum += b
-		}
-		if sum != 0 {
-			t.Fatalf("M9: the sum over all accounts is %d, want 0: %v", sum, balances)
-		}
-		if got := balances[market.AccountMarket]; got != 0 {
-			t.Fatalf("M9: the market is left with %d, want 0: %v", got, s.transfers)
-		}
-		lines := market.Money(len(s.positions) + 1)
-		if got := balances[market.AccountRounding]; got > lines || got < -lines {
-			t.Fatalf("M9: rounding has %d of %d lines, want at most one each", got, lines)
-		}
-		for _, x := range s.transfers {
-			if x.Amount <= 0 || x.Debit == x.Credit || x.Interval != 7 {
-				t.Fatalf("R7: got %+v, want an amount above 0 between two accounts, of interval 7", x)
-			}
-			if _, err := x.Kind.MarshalText(); err != nil {
-				t.Fatalf("R7: %v", err)
-			}
-		}
-	})
-}
-
-// The physical check: what the meters counted is what the supplier is charged
-// for less what it is credited for.
-func TestR7PhysicalCheck(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := drawSettled(t)
-		supplied := s.clearing.GridImport - s.clearing.GridExport
-		var counted market.WattHours
-		for _, p := range s.positions {
-			off := p.Imbalance()
-			if off.Import != 0 && off.Surplus != 0 || off.Export != 0 && off.Shortfall != 0 {
-				t.Fatalf("M10: got %+v, want one direction each", off)
-			}
-			supplied += off.Import - off.Surplus - off.Export + off.Shortfall
-			counted += p.MeteredImport - p.MeteredExport
-		}
-		if supplied != counted {
-			t.Fatalf("M10: the supplier's part is %d Wh, the meters counted %d", supplied, counted)
-		}
-	})
-}
-
-// M11: a street in which one report comes late, and then is corrected again.
-func TestM11CorrectionsComeToTheSame(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := drawSettled(t)
-		if len(s.positions) == 0 {
-			return
-		}
-		i := rapid.IntRange(0, len(s.positions)-1).Draw(t, "corrected")
-		booked, err := market.SettleHousehold(7, s.positions[i], s.terms)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := s.transfers
-		for range 2 {
-			s.positions[i] = metered(t, s.positions[i])
-			due, err := market.SettleHousehold(7, s.positions[i], s.terms)
-			if err != nil {
-				t.Fatal(err)
-			}
-			corrections, err := market.Correct(7, booked, due)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range corrections {
-				if c.Kind != market.KindCorrection || c.Amount <= 0 || c.Interval != 7 {
-					t.Fatalf("got %+v, want a correction above 0 of interval 7", c)
-				}
-			}
-			booked = append(booked, corrections...)
-			all = append(all, corrections...)
-		}
-		fresh, err := market.Settle(7, s.positions, s.clearing.GridImport, s.clearing.GridExport, s.terms)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, want := balancesOf(t, all), balancesOf(t, fresh)
-		for account := range got {
-			if got[account] != want[account] {
-				t.Fatalf("%s has %d after corrections, %d if settled so at first", account, got[account], want[account])
-			}
-		}
-		for account := range want {
-			if got[account] != want[account] {
-				t.Fatalf("%s has %d after corrections, %d if settled so at first", account, got[account], want[account])
-			}
-		}
-	})
-}
-
-// A household that bids and offers at the no-regret prices, among neighbours
-// who do as they like, and that delivers and uses what it said.
-func TestR9NoOneWorseOff(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := streetMarkets().draw(t)
-		m.Tariff = &market.Tariff{ImportPrice: 300_000, ExportPrice: 80_000}
-		m.Network = market.Network{Nodes: []market.Node{{ID: "root"}}}
-		for i := range m.Orders {
-			m.Orders[i].Node = "root"
-		}
-		preference := market.NoRegret(*m.Tariff)
-		quantity := market.WattHours(rapid.IntRange(1, 5000).Draw(t, "quantity"))
-		own := market.Order{ID: "own", Node: "root", Side: market.Bid, Steps: []market.Step{{Price: preference.MaxBuy, WattHours: quantity}}}
-		p := market.Position{Household: home, MeteredImport: quantity}
-		alone, err := market.Amount(m.Tariff.Retail(), quantity)
-		if err != nil {
-			t.Fatal(err)
-		}
-		alone = -alone
-		if rapid.Bool().Draw(t, "offers") {
-			own.Side, own.Steps[0].Price = market.Offer, preference.MinSell
-			p.MeteredImport, p.MeteredExport = 0, quantity
-			if alone, err = market.Amount(m.Tariff.FeedIn(), quantity); err != nil {
-				t.Fatal(err)
-			}
-		}
-		m.Orders = append(m.Orders, own)
-		c, err := market.Clear(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		mine := c.Allocations[len(c.Allocations)-1]
-		p.Price = mine.Price
-		if own.Side == market.Bid {
-			p.Bought = mine.WattHours
-		} else {
-			p.Sold = mine.WattHours
-		}
-		transfers, err := market.SettleHousehold(7, p, market.Terms{Retail: m.Tariff.Retail(), FeedIn: m.Tariff.FeedIn()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		together := balancesOf(t, transfers)[market.HouseholdAccount(home)]
-		if together < alone-market.Money(len(transfers)) {
-			t.Fatalf("M12: the household has %d with its neighbours, %d alone: %+v", together, alone, transfers)
-		}
-		// At these prices nothing is left over: the grid would have taken part.
-		if mine.WattHours != quantity {
-			t.Fatalf("R3: got %d Wh, want all %d, as the grid trades at this price", mine.WattHours, quantity)
-		}
-	})
 }
 
 func TestR7BadPositionLeavesPool(t *testing.T) {
@@ -357,8 +192,9 @@ func TestR7BadPositionLeavesPool(t *testing.T) {
 	pool := full
 	for name, p := range map[string]market.Position{
 		"negative":        {Bought: -1},
-		"too dear":        {Bought: 1 << 62, Price: market.MaxPrice},
-		"too much money":  {Sold: 1 << 60, Price: 7_000},
+		"too dear":        {Bought: 1, Buy: -1 << 62, Sold: 1, Sell: 1 << 62},
+		"paid for 0 Wh":   {Buy: 1},
+		"too much money":  {Sold: 1 << 60, Sell: 7 << 60},
 		"too much bought": {Bought: 1<<63 - 1},
 		"too much sold":   {Sold: 1<<63 - 1},
 	} {
@@ -407,7 +243,7 @@ func TestCorrectBetweenManyAccounts(t *testing.T) {
 
 // The least int64 has no positive twin: flipping such an amount must not wrap.
 func TestM2LeastAmountOverflows(t *testing.T) {
-	p := market.Position{Bought: 1 << 60, MeteredImport: 1 << 60, Price: -8_000}
+	p := market.Position{Bought: 1 << 60, MeteredImport: 1 << 60, Buy: -1 << 63}
 	if got, err := market.SettleHousehold(7, p, ownTerms); !errors.Is(err, market.ErrOverflow) {
 		t.Errorf("got %v, %v, want %v", got, err, market.ErrOverflow)
 	}
@@ -423,7 +259,7 @@ func TestBalancesOverflow(t *testing.T) {
 func TestTransferKindText(t *testing.T) {
 	names := []string{
 		"buy", "sell", "imbalance-import", "imbalance-surplus", "imbalance-export", "imbalance-shortfall",
-		"grid-import", "grid-export", "community-fee", "rounding", "correction",
+		"grid-import", "grid-export", "community-fee", "rounding", "correction", "grid-fee", "congestion-rent", "surplus",
 	}
 	for i, name := range names {
 		kind := market.TransferKind(i + 1)

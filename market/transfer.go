@@ -20,9 +20,11 @@ const (
 	// AccountIsland takes the supplier's place when islanded: whoever keeps the
 	// island in balance. Its energy is what the meters lose, 0 if they lose nothing.
 	AccountIsland Account = "island"
-	// AccountGridOperator receives the fees on edges.
+	// AccountGridOperator receives the fees on edges, and their congestion rent if
+	// a community's rules say so.
 	AccountGridOperator Account = "grid-operator"
-	// AccountCooperative receives the community fee.
+	// AccountCooperative receives the community fee, congestion rent, and what a
+	// rule such as mcafee leaves over.
 	AccountCooperative Account = "cooperative"
 	// AccountRounding takes what rounding leaves over, and gives what it lacks.
 	AccountRounding Account = "rounding"
@@ -59,6 +61,9 @@ const (
 	KindCommunityFee       TransferKind = 9  // per kWh bought in the market
 	KindRounding           TransferKind = 10 // what brings the market account to zero
 	KindCorrection         TransferKind = 11 // the difference that a corrected report makes
+	KindGridFee            TransferKind = 12 // the fees on all edges' flows
+	KindRent               TransferKind = 13 // congestion rent of all edges
+	KindSurplus            TransferKind = 14 // what the clearing rule itself leaves over
 )
 
 var transferKindNames = [...]string{
@@ -73,6 +78,9 @@ var transferKindNames = [...]string{
 	KindCommunityFee:       "community-fee",
 	KindRounding:           "rounding",
 	KindCorrection:         "correction",
+	KindGridFee:            "grid-fee",
+	KindRent:               "congestion-rent",
+	KindSurplus:            "surplus",
 }
 
 // String returns the kind's name, such as "imbalance-import".

@@ -24,7 +24,11 @@ const whPerKWh = 1000
 // Amount returns what wh cost at price p, p × wh / 1000 rounded half to even.
 // The product is 128 bits wide; money that does not fit is ErrOverflow.
 func Amount(p Price, wh WattHours) (Money, error) {
-	m, err := RoundHalfEven(Mul128(int64(p), int64(wh)), whPerKWh)
+	product := Mul128(int64(p), int64(wh))
+	if n, ok := product.narrow(); ok {
+		return Money(thousandth(n)), nil
+	}
+	m, err := RoundHalfEven(product, whPerKWh)
 	if err != nil {
 		return 0, fmt.Errorf("computing %d micro-units/kWh × %d Wh: %w", p, wh, err)
 	}

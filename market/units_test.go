@@ -96,6 +96,15 @@ func TestM1AmountIsExact(t *testing.T) {
 	})
 }
 
+func TestM1SmallAmountsAreExact(t *testing.T) {
+	for n := int64(-5_000); n <= 5_000; n++ {
+		checkAmount(t, n, 1)
+	}
+	for _, n := range []int64{-1 << 63, -1<<63 + 1, 1<<63 - 1, 1<<63 - 308, 1<<63 - 307} {
+		checkAmount(t, n, 1)
+	}
+}
+
 func FuzzAmount(f *testing.F) {
 	for _, v := range []int64{0, 1, -1, 500, 1500, 2500, 1 << 40, -1 << 40, math.MaxInt64, math.MinInt64} {
 		f.Add(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(v)), 1500))

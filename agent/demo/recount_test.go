@@ -28,9 +28,21 @@ func TestR7Recount(t *testing.T) {
 		}
 		terms.Retail = terms.FeedIn + market.Price(rapid.Int64Range(0, 1_000_000).Draw(t, "margin"))
 		id := market.HouseholdID{1}
+		at := terms
+		if terms.Islanded {
+			at.Retail, at.FeedIn = s.Price, s.Price
+		}
+		amount := func(wh market.WattHours) market.Money {
+			m, err := market.Amount(s.Price, wh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
 		ts, err := market.SettleHousehold(7, market.Position{
-			Household: id, Bought: s.Bought, Sold: s.Sold, Price: s.Price, MeteredImport: s.Import, MeteredExport: s.Export,
-		}, terms)
+			Household: id, Bought: s.Bought, Sold: s.Sold, Buy: amount(s.Bought), Sell: amount(s.Sold),
+			MeteredImport: s.Import, MeteredExport: s.Export,
+		}, at)
 		if err != nil {
 			t.Fatal(err)
 		}

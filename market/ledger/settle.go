@@ -69,18 +69,24 @@ func (d *draft) settle(k market.Interval) error {
 		if e.Quality == QualityMissing {
 			e.Import, e.Export, e.Quality = e.Bought, e.Sold, QualitySubstitute
 		}
-		ts, err := market.SettleHousehold(k, e.position(), d.terms())
+		p, err := e.position()
+		if err != nil {
+			return fmt.Errorf("settling interval %d, household %s: %w", k, e.Household, err)
+		}
+		ts, err := market.SettleHousehold(k, p, d.terms(e.Price))
 		if err != nil {
 			return fmt.Errorf("settling interval %d, household %s: %w", k, e.Household, err)
 		}
 		if err := d.record(k, e, ts); err != nil {
 			return err
 		}
-		if err := pool.Add(e.position()); err != nil {
+		if err := pool.Add(p); err != nil {
 			return fmt.Errorf("settling interval %d: %w", k, err)
 		}
 	}
-	ts, err := market.SettleMarket(k, r.GridImport, r.GridExport, d.terms(), pool)
+	ts, err := market.SettleMarket(k, market.Totals{
+		GridImport: r.GridImport, GridExport: r.GridExport, Tariff: d.rules().GridTariff(), RentTo: market.AccountCooperative,
+	}, pool)
 	if err != nil {
 		return fmt.Errorf("settling interval %d: %w", k, err)
 	}
@@ -95,11 +101,19 @@ func (d *draft) settle(k market.Interval) error {
 // correct books the difference between what an entry was settled on and what it
 // is now, as new Transfers (R5).
 func (d *draft) correct(k market.Interval, old Entry, e *Entry) error {
-	before, err := market.SettleHousehold(k, old.position(), d.terms())
+	was, err := old.position()
 	if err != nil {
 		return err
 	}
-	after, err := market.SettleHousehold(k, e.position(), d.terms())
+	is, err := e.position()
+	if err != nil {
+		return err
+	}
+	before, err := market.SettleHousehold(k, was, d.terms(old.Price))
+	if err != nil {
+		return err
+	}
+	after, err := market.SettleHousehold(k, is, d.terms(e.Price))
 	if err != nil {
 		return err
 	}
@@ -110,20 +124,28 @@ func (d *draft) correct(k market.Interval, old Entry, e *Entry) error {
 	return d.record(k, e, corrections)
 }
 
-func (e *Entry) position() market.Position {
-	return market.Position{
-		Household: e.Household, Bought: e.Bought, Sold: e.Sold, Price: e.Price,
-		MeteredImport: e.Import, MeteredExport: e.Export,
+func (e *Entry) position() (market.Position, error) {
+	buy, err := market.Amount(e.Price, e.Bought)
+	if err != nil {
+		return market.Position{}, err
 	}
+	sell, err := market.Amount(e.Price, e.Sold)
+	if err != nil {
+		return market.Position{}, err
+	}
+	return market.Position{
+		Household: e.Household, Bought: e.Bought, Sold: e.Sold, Buy: buy, Sell: sell,
+		MeteredImport: e.Import, MeteredExport: e.Export,
+	}, nil
 }
 
 // terms are the prices of imbalance: the tariff's, or islanded the node's own.
-func (d *draft) terms() market.Terms {
+func (d *draft) terms(own market.Price) market.Terms {
 	fee := d.rules().CommunityFee
 	if t := d.rules().GridTariff(); t != nil {
 		return market.Terms{Retail: t.Retail(), FeedIn: t.FeedIn(), CommunityFee: fee}
 	}
-	return market.Terms{Islanded: true, CommunityFee: fee}
+	return market.Terms{Retail: own, FeedIn: own, Islanded: true, CommunityFee: fee}
 }
 
 // record books a household's Transfers and chains the Settlement to its record.

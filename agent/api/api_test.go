@@ -31,7 +31,7 @@ func TestAPIGolden(t *testing.T) {
 	for name, snap := range map[string]api.Snapshot{"sunny": sunny(), "blank": blank(), "troubled": troubled(), "extreme": extreme()} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, api.Config{Provider: newHome(snap)})
-			for _, path := range []string{"/api/status", "/api/now", "/api/intervals?limit=3", "/api/account", "/api/ledger/hash/1234", "/readyz"} {
+			for _, path := range []string{"/api/status", "/api/now", "/api/intervals?limit=3", "/api/account", "/api/grid", "/api/ledger/hash/1234", "/readyz"} {
 				resp, body := get(t, s.url+path)
 				if ct := resp.Header.Get("Content-Type"); ct != "application/json" && ct != "application/problem+json" {
 					t.Errorf("%s: content type %q", path, ct)

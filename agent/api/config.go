@@ -37,6 +37,7 @@ type Config struct {
 	Listener net.Listener // instead of Listen; the Server closes it
 
 	Provider Provider
+	Network  Network // nil: /api/grid knows the newest interval only, and no transactions are taken
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI
 

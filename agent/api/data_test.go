@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
@@ -65,6 +67,43 @@ func sunny() api.Snapshot {
 				ImportWh: p[int64](310), ExportWh: p[int64](5_410_220), PowerW: p[int64](-4310),
 			},
 		},
+		Grid: congested(),
+	}
+}
+
+// congested is a street of two feeders at noon: feeder-1 gives all that it may, so that
+// a kWh is worth less there.
+func congested() *api.Grid {
+	node := func(id, parent string, price, imported, exported int64) api.GridNode {
+		return api.GridNode{
+			ID: id, Parent: parent, Price: p(price), ImportPrice: p[int64](300_000), ExportPrice: p[int64](80_000), Homes: 3,
+			ImportWh: p(imported), ExportWh: p(exported), ImportW: p(4 * imported), ExportW: p(4 * exported), FeesMicro: p[int64](0), RentMicro: p[int64](0),
+		}
+	}
+	root, street := node("root", "", 143_000, 0, 120), node("street", "root", 142_000, 0, 120)
+	full, calm := node("feeder-1", "street", 78_000, 0, 500), node("feeder-2", "street", 144_000, 380, 0)
+	root.Homes, street.Homes = 6, 6
+	street.ExportFee, street.ImportFee, street.FeesMicro = 1000, 2000, p[int64](120)
+	full.Home, full.ExportLimitW, full.ExportLimitBy, full.LoadingBp = true, p[int64](2000), api.LimitByEnvelope, p[int64](10_000)
+	full.Reason, full.ExportFee, full.ImportFee, full.FeesMicro, full.RentMicro = "voltage", 1000, 2000, p[int64](500), p[int64](31_500)
+	calm.ImportLimitW, calm.ImportLimitBy, calm.LoadingBp, calm.ImportFee, calm.FeesMicro = p[int64](9000), api.LimitByNetwork, p[int64](1688), 2000, p[int64](760)
+	start := noon.Truncate(quarter)
+	return &api.Grid{
+		Interval: start.Unix() / 900, Start: start, State: api.StateSettled, Clearing: "forward",
+		Nodes:    []api.GridNode{root, street, full, calm},
+		BoughtWh: p[int64](700), SoldWh: p[int64](820), GridImportWh: p[int64](0), GridExportWh: p[int64](120),
+		ImportWh: p[int64](730), ExportWh: p[int64](801), SupplierWh: p[int64](-71), PhysicalOK: p(true),
+		FeesMicro: p[int64](1380), RentMicro: p[int64](31_500),
+		Accounts: []api.GridAccount{
+			{Account: "cooperative", Balance: 31_500},
+			{Account: "grid-operator", Balance: 1380},
+			{Account: "households", Balance: -120_000},
+			{Account: "rounding", Balance: 1},
+			{Account: "supplier", Balance: 87_119},
+		},
+		Envelopes: []api.GridEnvelope{{
+			Node: "feeder-1", ExportW: p[int64](2000), From: start.Add(-quarter), Until: start.Add(8 * quarter), Reason: "voltage", Seq: 1, InForce: true,
+		}},
 	}
 }
 
@@ -114,6 +153,10 @@ func evening() api.Snapshot {
 	s.PriceNext = api.Price{Start: p(at.Truncate(quarter).Add(quarter)), ImportPrice: p[int64](300_000), ExportPrice: p[int64](80_000)}
 	s.Ledger.LastBlockAt = p(at.Add(-11 * time.Second))
 	s.Intervals = day(at, 96)
+	s.Grid = &api.Grid{
+		Interval: at.Unix() / 900, Start: at.Truncate(quarter), State: api.StateCleared, Clearing: "metered",
+		Nodes: []api.GridNode{{ID: "root", Home: true, Homes: 6}},
+	}
 	return s
 }
 
@@ -183,5 +226,16 @@ func extreme() api.Snapshot {
 	s.Ledger.Height, s.Ledger.PoolSize, s.Ledger.ValidatorsTotal = &hi, lo, &lo
 	s.Ledger.LastBlockAt = p(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC))
 	s.Meters[0].ImportWh, s.Meters[0].PowerW = &hi, &lo
+	s.Grid = &api.Grid{Interval: hi, Start: time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), State: "never heard of", AccountsSum: lo, BoughtWh: &lo}
+	for k := range 40 {
+		n := api.GridNode{
+			ID: strings.Repeat("W", 28) + strconv.Itoa(k), Price: &lo, ImportPrice: &hi, ExportPrice: &lo, ImportWh: &lo, ExportWh: &hi, ImportW: &lo, ExportW: &hi,
+			ImportLimitW: &hi, ExportLimitW: &lo, LoadingBp: &hi, FeesMicro: &lo, RentMicro: &hi, Homes: lo, Home: k == 39,
+		}
+		if k > 0 {
+			n.Parent = s.Grid.Nodes[k-1].ID
+		}
+		s.Grid.Nodes = append(s.Grid.Nodes, n)
+	}
 	return s
 }

@@ -1,4 +1,4 @@
-// Package api is the household's window: a read-only JSON API, one live page,
+// Package api is the household's window: a JSON API, one live page,
 // server-sent events, health and metrics, served from one net/http server.
 //
 // It knows nothing of meters, markets or ledgers. The household's loops fill a

@@ -54,12 +54,16 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 				clip(r.Host, 100)+"; if it is yours, add it to the allowed hosts in the agent's configuration")
 			return
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		limit := int64(maxBodyBytes)
+		switch {
+		case r.Method == http.MethodPost && r.URL.Path == transactionsPath:
+			limit = 3 * maxTransactionBytes
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			writeProblem(w, http.StatusMethodNotAllowed, "got "+clip(r.Method, 20)+", expected GET or HEAD: this API only reads")
+			writeProblem(w, http.StatusMethodNotAllowed, "got "+clip(r.Method, 20)+", expected GET or HEAD: all of this API but "+transactionsPath+" only reads")
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		// Streams replace this deadline by their own.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(responseTimeout))
 		next.ServeHTTP(w, r)

@@ -78,6 +78,7 @@ func TestPageEscapes(t *testing.T) {
 	snap.Ledger.Rejected = map[string]int64{evil: 1}
 	snap.Meters = []api.Meter{{Role: evil, Definition: evil, Address: evil, Identity: evil, State: evil, Quality: evil, Note: evil}}
 	snap.Problems = []api.Problem{{Code: evil, Severity: evil, Text: evil, Hint: evil}}
+	snap.Grid.Nodes[2].ID, snap.Grid.Nodes[2].Reason, snap.Grid.Envelopes[0].Node, snap.Grid.Envelopes[0].Reason = evil, evil, evil, evil
 	snap.Intervals[0].State, snap.Intervals[0].Quality = evil, evil
 	s := serve(t, api.Config{Provider: newHome(snap), Version: evil})
 	_, body := get(t, s.url+"/")

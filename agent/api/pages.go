@@ -23,7 +23,7 @@ var assetFiles embed.FS
 // is a template and the id of the element that holds it.
 var fragmentIDs = [...]string{
 	"clock", "sentence", "problems", "flow", "tiles", "flowtable", "price", "money",
-	"strip", "totals", "intervals", "ledger", "meters",
+	"strip", "totals", "intervals", "network", "networktable", "ledger", "meters",
 }
 
 // pages renders the live page and its fragments, and serves the assets. It is

@@ -69,6 +69,22 @@ func optional(n int64, mask uint16, bit int) *int64 {
 	return &n
 }
 
+// anyGrid is a tree, or what pretends to be one.
+func anyGrid(p Power, prices Price, count int64) *Grid {
+	g := &Grid{}
+	for n := range count {
+		node := GridNode{
+			ID: strconv.FormatInt(n, 10), Price: prices.Price, ImportWh: p.SolarW, ExportWh: p.GridW, ImportW: p.HouseW, ExportW: p.BatteryW,
+			ImportLimitW: p.NeighboursW, ExportLimitW: p.SolarW, LoadingBp: p.ConnectionW, Home: n%5 == 3,
+		}
+		if n > 0 {
+			node.Parent = strconv.FormatInt(n*7%(n+1+count%3), 10) // a child's, its own or nobody's at times
+		}
+		g.Nodes = append(g.Nodes, node)
+	}
+	return g
+}
+
 // FuzzPictures: whatever numbers come in, the pictures are pictures.
 func FuzzPictures(f *testing.F) {
 	f.Add(int64(4310), int64(1900), int64(-1220), int64(-400), int64(790), int64(143_000), uint16(0), uint8(96))
@@ -95,11 +111,13 @@ func FuzzPictures(f *testing.F) {
 		s := Snapshot{
 			At: start, WallAt: start, Power: p, PriceNow: prices, PriceNext: prices, Intervals: intervals,
 			Home: Home{IntervalS: solar, Rate: battery}, Account: Account{Currency: "EUR", Saved: p.SolarW},
+			Grid: anyGrid(p, prices, int64(count)),
 		}
 		view := newView(s, "test", time.UTC)
 		wellFormed(t, view.Flow)
 		wellFormed(t, view.Strip)
 		wellFormed(t, view.Gauge)
+		wellFormed(t, view.Network)
 		if !strings.HasSuffix(view.Sentence, ".") {
 			t.Errorf("%q is no sentence", view.Sentence)
 		}

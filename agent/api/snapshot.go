@@ -21,6 +21,7 @@ type Snapshot struct {
 	Ledger    Ledger     `json:"ledger"`
 	Meters    []Meter    `json:"meters" nullable:"false"`
 	Problems  []Problem  `json:"problems" nullable:"false"`
+	Grid      *Grid      `json:"grid" doc:"The newest interval that is decided; null: none is"`
 }
 
 // Home says who this is. It does not change while the agent runs.

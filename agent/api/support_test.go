@@ -132,7 +132,12 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, T
 // request sends one request and returns the answer with its whole body.
 func request(t testing.TB, method, url string, change func(*http.Request)) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	return requestBody(t, method, url, "", change)
+}
+
+func requestBody(t testing.TB, method, url, body string, change func(*http.Request)) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,11 +149,11 @@ func request(t testing.TB, method, url string, change func(*http.Request)) (*htt
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatalf("reading the body of %s: %v", url, err)
 	}
-	return resp, string(body)
+	return resp, string(answer)
 }
 
 func get(t testing.TB, url string) (*http.Response, string) {

@@ -21,7 +21,8 @@ type view struct {
 	Sentence           string
 	Problems           []Problem
 	Flow, Strip        template.HTML
-	Gauge              template.HTML
+	Gauge, Network     template.HTML
+	Grid               gridView
 	Tiles              []tile
 	Ribbons            []ribbonRow
 	Price              priceView
@@ -67,7 +68,7 @@ func newView(s Snapshot, version string, zone *time.Location) view {
 		Flow: drawFlow(s.Power), Gauge: drawGauge(s.PriceNow, s.Account.Currency),
 		Strip: drawStrip(s.Intervals, s.PriceNow, s.Account.Currency, zone),
 		Tiles: newTiles(s.Power), Price: newPriceView(s, zone), Money: newMoneyView(s.Account),
-		Totals: newTotals(s), Ledger: newLedgerView(s),
+		Totals: newTotals(s), Ledger: newLedgerView(s), Network: drawGrid(s.Grid, s.Account.Currency), Grid: newGridView(s, zone),
 	}
 	if s.Home.Rate > 1 {
 		v.Speed = formatCount(&s.Home.Rate) + "× speed"

@@ -26,6 +26,8 @@ type Clearer struct {
 	places []place // by order
 	demand WattHours
 	supply WattHours
+	narrow bool  // whether price × Wh of all orders together fits 63 bits
+	lo, hi int64 // no unit's key is beyond
 
 	selector selector
 	climb    climb   // the way up: the curves
@@ -38,30 +40,6 @@ type Clearer struct {
 	value    Int128      // welfare in micro-units × 1000
 	result   Clearing
 }
-
-// A unit is a step as part of the net supply curve.
-type unit struct {
-	key int64
-	wh  WattHours
-}
-
-// A place says where an order is: its node, and before which its units end.
-type place struct {
-	node int32
-	end  int32
-}
-
-const (
-	keyOffer int64 = 0
-	keyGrid  int64 = 1
-	keyBid   int64 = 2
-	keySide  int64 = 3 // mask
-	keyShift       = 2
-)
-
-func keyOf(p Price, side int64) int64 { return int64(p)<<keyShift | side }
-
-func priceOf(key int64) Price { return Price(key >> keyShift) }
 
 // A crossing is where the net supply curve meets what the grid takes or gives.
 type crossing struct {
@@ -98,95 +76,37 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 	return c.result, nil
 }
 
-// load checks the orders and lays out their steps as units.
-func (c *Clearer) load(orders []Order) error {
-	units := c.units[:0]
-	c.places = slices.Grow(c.places[:0], len(orders))[:len(orders)]
-	var total, supply WattHours
-	for i := range orders {
-		o := &orders[i]
-		node := c.tree.node(o.Node)
-		if node < 0 {
-			return o.fieldError("node", ErrUnknownNode, "got %q, want the id of a node", o.Node)
-		}
-		var quantity WattHours
-		if units, quantity = lay(units, o); quantity == 0 {
-			return o.check(WidestOrderBounds())
-		}
-		if quantity > MaxTotalWh-total {
-			return o.fieldError("steps", ErrBadQuantity, "got %d Wh after %d Wh of other orders, want at most %d in all",
-				quantity, total, MaxTotalWh)
-		}
-		total += quantity
-		supply += quantity * WattHours(o.Side-Bid)
-		c.places[i] = place{node: node, end: int32(len(units))} //nolint:gosec // MaxOrders × MaxSteps is 2^30
-	}
-	c.units = units
-	c.supply, c.demand = supply, total-supply
-	return nil
-}
-
-// lay appends an order's steps and returns their Wh, or 0 if Order.check would
-// find fault with it: the same tests, in the one pass there is time for.
-func lay(units []unit, o *Order) ([]unit, WattHours) {
-	// Sides are as good as random: a branch on one would often be predicted wrong.
-	// So both are ruled out in one comparison (below Bid it wraps around), and
-	// what follows from the side is computed: 2 and -1 for a bid, 0 and 1 for an offer.
-	if o.Side-Bid > Offer-Bid || len(o.Steps) < 1 || len(o.Steps) > MaxSteps {
-		return units, 0
-	}
-	side := keyBid * int64(Offer-o.Side)
-	rising := 2*Price(o.Side-Bid) - 1
-	last := -MaxPrice // of prices × rising, which must not fall
-	var quantity WattHours
-	for _, s := range o.Steps {
-		price := s.Price * rising
-		if price < last || price > MaxPrice || s.WattHours <= 0 || s.WattHours > MaxTotalWh-quantity {
-			return units, 0
-		}
-		last = price
-		quantity += s.WattHours
-		units = append(units, unit{key: keyOf(s.Price, side), wh: s.WattHours})
-	}
-	return units, quantity
-}
-
-// cross finds where the root's curve crosses: at the feed-in price if so much is
-// filled below it that some must leave, at the retail price if so little is
-// filled below that some must come, else at 0 flow.
+// cross finds where the root's curve crosses: at 0 flow, unless so much is filled
+// below the feed-in price that some must leave, or so little below the retail
+// price that some must come.
+//
+// At 0 flow, the price is the midpoint between the last filled unit and the first
+// unfilled one, grid prices included; if one is missing, the other; if both, 0.
 func (c *Clearer) cross(v curve, t *Tariff) crossing {
-	if t == nil {
-		return c.crossAtZero(v, nil)
-	}
-	feedIn, retail := keyOf(t.FeedIn(), keyGrid), keyOf(t.Retail(), keyGrid)
-	var belowFeedIn, belowRetail WattHours
-	for _, u := range v.units {
-		// All ones if the key is below, else 0: prices are random to a branch
-		// predictor. Keys are far too small for the difference to overflow.
-		belowFeedIn += u.wh & WattHours((u.key-feedIn)>>63)
-		belowRetail += u.wh & WattHours((u.key-retail)>>63)
-	}
-	switch {
-	case belowFeedIn > v.demand:
-		return crossing{key: feedIn, price: t.FeedIn(), gridExport: belowFeedIn - v.demand}
-	case belowRetail < v.demand:
-		return crossing{key: retail, price: t.Retail(), gridImport: v.demand - belowRetail}
-	default:
-		return c.crossAtZero(v, t)
-	}
-}
-
-// crossAtZero finds the crossing when nothing comes from or goes to the grid.
-// The price is the midpoint between the last filled unit and the first unfilled
-// one, grid prices included; if one is missing, the other; if both, 0.
-func (c *Clearer) crossAtZero(v curve, t *Tariff) crossing {
-	zero := c.selector.cut(v.units, v.demand, v.demand+v.supply)
+	zero := c.selector.cut(v.units, v.lo, v.hi, v.demand, v.demand+v.supply)
 	lower, upper := zero.bounds()
 	if t != nil {
+		feedIn, retail := keyOf(t.FeedIn(), keyGrid), keyOf(t.Retail(), keyGrid)
+		switch {
+		case zero.upper < feedIn:
+			return crossing{key: feedIn, price: t.FeedIn(), gridExport: filledBelow(v.units, feedIn) - v.demand}
+		case zero.lower > retail:
+			return crossing{key: retail, price: t.Retail(), gridImport: v.demand - filledBelow(v.units, retail)}
+		}
 		lower.raise(t.FeedIn())
 		upper.lower(t.Retail())
 	}
 	return crossing{key: zero.key(keyOffer), price: middle(lower, upper, 0)}
+}
+
+// filledBelow adds up the units below a key.
+func filledBelow(units []unit, key int64) WattHours {
+	var sum WattHours
+	for _, u := range units {
+		// All ones if it is below, else 0. Keys are too small to overflow.
+		sum += u.wh & WattHours((u.key-key)>>63)
+	}
+	return sum
 }
 
 // A bound is an end of an interval of prices, if it has one.
@@ -219,45 +139,6 @@ func middle(lower, upper bound, neither Price) Price {
 	default:
 		return neither
 	}
-}
-
-// fill accepts every step that is strictly on the right side of its node's key,
-// and hands those at it to the margin.
-func (c *Clearer) fill() {
-	c.margin.reset(len(c.tree.parent))
-	c.net = zeroed(c.net, len(c.tree.parent))
-	c.flows = zeroed(c.flows, len(c.tree.parent))
-	allocations := slices.Grow(c.result.Allocations[:0], len(c.places))[:len(c.places)]
-	value := Int128{}
-	at := int32(0)
-	for i, place := range c.places {
-		var accepted, net, tied WattHours
-		key := c.keys[place.node]
-		for ; at < place.end; at++ {
-			u := c.units[at]
-			// A bid (1) is accepted above the key, an offer (0) below it.
-			// Without branches, because prices are random: distance is negative
-			// exactly if the unit is accepted, and (x ^ -1) + 1 is -x.
-			bid := (u.key & keyBid) >> 1
-			distance := ((u.key - key) ^ -bid) + bid
-			wh := u.wh & WattHours(distance>>63)
-			accepted += wh
-			net += (wh ^ WattHours(-bid)) + WattHours(bid)
-			price := (int64(priceOf(u.key)) ^ (bid - 1)) - (bid - 1) // an offer's is a cost
-			value = value.Add(Mul128(price, int64(wh)))
-			if distance == 0 {
-				tied += u.wh
-			}
-		}
-		if tied > 0 {
-			c.margin.add(int32(i), place.node, tied)
-			net -= c.margin.filled(key, tied, 0) // a bid consumes until it is filled
-		}
-		c.net[place.node] += net
-		allocations[i] = Allocation{Order: i, WattHours: accepted}
-	}
-	c.result.Allocations = allocations
-	c.value = value
 }
 
 // report writes the rest of the answer.

@@ -7,6 +7,7 @@ import "slices"
 type curve struct {
 	units          []unit
 	demand, supply WattHours // how much the node could take, and send, without limits
+	lo, hi         int64     // no key is beyond
 }
 
 // A climb carries curves from the leaves to the root. What a node passes on is
@@ -41,7 +42,7 @@ type reach struct {
 // curve returns the curve of the root, and leaves the reaches.
 func (c *Clearer) curve(nodes []Node) curve {
 	if c.tree.bare {
-		return curve{units: c.units, demand: c.demand, supply: c.supply}
+		return curve{units: c.units, demand: c.demand, supply: c.supply, lo: c.lo, hi: c.hi}
 	}
 	g := &c.climb
 	g.group(c.places, c.units, len(nodes))
@@ -77,7 +78,8 @@ func (c *Clearer) curve(nodes []Node) curve {
 		above.supply += w.supply
 	}
 	w := g.waiting[c.tree.root()]
-	return curve{units: g.stack, demand: w.demand, supply: w.supply}
+	lo, hi := span(g.stack)
+	return curve{units: g.stack, demand: w.demand, supply: w.supply, lo: lo, hi: hi}
 }
 
 // group lists the units by node.
@@ -107,8 +109,9 @@ func (c *Clearer) pass(w *below, n *Node) reach {
 	bottom := len(g.stack) - w.units
 	units := g.stack[bottom:]
 	total := w.demand + w.supply
+	lo, hi := span(units)
 	r := reach{
-		zero:   c.selector.cut(units, w.demand, total),
+		zero:   c.selector.cut(units, lo, hi, w.demand, total),
 		top:    cut{lower: maxKey, upper: maxKey},
 		bottom: cut{lower: minKey, upper: minKey},
 	}
@@ -116,11 +119,11 @@ func (c *Clearer) pass(w *below, n *Node) reach {
 	demand := w.demand
 	keep := clip{low: cut{lower: minKey}, zero: r.zero, high: cut{lower: maxKey}}
 	if n.ImportLimit != nil && *n.ImportLimit <= demand {
-		r.bottom = c.selector.cut(units, demand-*n.ImportLimit, total)
+		r.bottom = c.selector.cut(units, lo, hi, demand-*n.ImportLimit, total)
 		keep.low, w.demand = r.bottom, *n.ImportLimit
 	}
 	if n.ExportLimit != nil && *n.ExportLimit <= w.supply {
-		r.top = c.selector.cut(units, demand+*n.ExportLimit, total)
+		r.top = c.selector.cut(units, lo, hi, demand+*n.ExportLimit, total)
 		keep.high, w.supply = r.top, *n.ExportLimit
 	}
 	g.stack = keep.apply(g.stack, bottom, int64(n.ImportFee)<<keyShift, int64(n.ExportFee)<<keyShift)

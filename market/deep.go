@@ -95,7 +95,8 @@ func (c *Clearer) pileUp(nodes []Node) (curve, bool) {
 	in, out := p.in[c.tree.root()], p.out[c.tree.root()]
 	g.stack = p.list(g.stack[:0], in.near, -1)
 	g.stack = p.list(g.stack, out.near, 1)
-	return curve{units: g.stack, demand: in.mass, supply: out.mass}, true
+	lo, hi := span(g.stack)
+	return curve{units: g.stack, demand: in.mass, supply: out.mass, lo: lo, hi: hi}, true
 }
 
 // pass turns the two halves of a node's curve into what passes its edge.

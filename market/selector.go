@@ -21,17 +21,13 @@ type selected struct {
 }
 
 // at returns what covers position, 0 being the first Wh, when the units are laid
-// end to end in rising key. The position must be inside, the keys must differ by
-// less than 2^63. The units are only read.
-func (s *selector) at(units []unit, position WattHours) selected {
+// end to end in rising key. The position must be inside, no key below lo or above
+// hi, and these less than 2^63 apart. The units are only read.
+func (s *selector) at(units []unit, lo, hi int64, position WattHours) selected {
 	for {
-		lo, hi := units[0].key, units[0].key
-		for _, u := range units {
-			lo, hi = min(lo, u.key), max(hi, u.key)
-		}
 		width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
 		// Few units need few buckets, and these have to be cleared.
-		shift := max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))+1), 0)
+		shift := max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))), 0)
 		mass := s.mass[:width>>shift+1]
 		clear(mass)
 		for _, u := range units {
@@ -46,19 +42,30 @@ func (s *selector) at(units []unit, position WattHours) selected {
 			return selected{key: lo + int64(bucket), total: mass[bucket], offset: position}
 		}
 		units = s.keep(units, lo, shift, int64(bucket))
+		lo, hi = span(units)
 	}
+}
+
+// span returns the least and the largest key of units.
+func span(units []unit) (lo, hi int64) {
+	lo, hi = maxKey, minKey
+	for _, u := range units {
+		lo, hi = min(lo, u.key), max(hi, u.key)
+	}
+	return lo, hi
 }
 
 // keep copies the units of one bucket. From the second pass on the units are in
 // rest itself; as it never writes ahead of where it reads, that is safe.
 func (s *selector) keep(units []unit, lo int64, shift int, bucket int64) []unit {
-	s.rest = s.rest[:0]
+	rest := s.rest[:0]
 	for _, u := range units {
 		if (u.key-lo)>>shift == bucket {
-			s.rest = append(s.rest, u)
+			rest = append(rest, u)
 		}
 	}
-	return s.rest
+	s.rest = rest
+	return rest
 }
 
 const (
@@ -72,11 +79,12 @@ type cut struct {
 	part         WattHours // how much of the units of key lower is below the cut
 }
 
-// cut returns the cut above the first position Wh of units, which hold total.
-func (s *selector) cut(units []unit, position, total WattHours) cut {
+// cut returns the cut above the first position Wh of units, which hold total and
+// have no key below lo or above hi.
+func (s *selector) cut(units []unit, lo, hi int64, position, total WattHours) cut {
 	k := cut{lower: minKey, upper: maxKey}
 	if position > 0 {
-		last := s.at(units, position-1)
+		last := s.at(units, lo, hi, position-1)
 		k.lower, k.part = last.key, last.offset+1
 		if k.part < last.total {
 			k.upper = k.lower

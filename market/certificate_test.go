@@ -55,6 +55,9 @@ func (p *certificate) orders() string {
 		if a.Order != i || left < 0 || a.Price != p.price[o.Node] {
 			return "M4: bad allocation"
 		}
+		if exact := roundDumb(new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(int64(a.Price)), big.NewInt(int64(a.WattHours))), big.NewInt(1000))); !exact.IsInt64() || exact.Int64() != int64(a.Amount) {
+			return "M1: wrong amount"
+		}
 		var got []market.WattHours
 		for _, s := range o.Steps {
 			got = append(got, min(left, s.WattHours))

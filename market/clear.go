@@ -65,15 +65,32 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 	if err := c.load(m.Orders); err != nil {
 		return Clearing{}, err
 	}
-	x := c.cross(c.curve(m.Network.Nodes), m.Tariff)
-	c.descend(m.Network.Nodes, x.key)
-	c.fill()
-	c.share(x.gridExport-x.gridImport, &m)
-	c.price(m.Network.Nodes, x.price)
-	if err := c.report(x, &m); err != nil {
+	c.result.Surplus = 0
+	var err error
+	switch m.Rule {
+	case RulePayAsBid:
+		err = c.payAsBid(&m)
+	case RuleMcAfee:
+		err = c.mcAfee(&m)
+	case RuleSharing:
+		err = c.sharing(&m)
+	default:
+		err = c.uniform(&m)
+	}
+	if err != nil {
 		return Clearing{}, err
 	}
 	return c.result, nil
+}
+
+// uniform clears what is loaded by R3.
+func (c *Clearer) uniform(m *Market) error {
+	x := c.cross(c.curve(m.Network.Nodes), m.Tariff)
+	c.descend(m.Network.Nodes, x.key)
+	c.fill()
+	c.share(x.gridExport-x.gridImport, m)
+	c.price(m.Network.Nodes, x.price)
+	return c.report(x, m)
 }
 
 // cross finds where the root's curve crosses: at 0 flow, unless so much is filled

@@ -1,7 +1,6 @@
 package market_test
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"testing"
@@ -105,45 +104,6 @@ func checkConditions(t *rapid.T, m market.Market) {
 	if diff := diffClearing(got, deep); diff != "" {
 		t.Fatalf("a Clearer for deep networks (-usual +deep):\n%s", diff)
 	}
-}
-
-// M8: whoever writes the book cannot favour anyone by its order.
-func TestM8OrderOfBookAndNodes(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := smallMarkets().edged().draw(t)
-		first, err := market.Clear(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		other := m
-		places := make([]int, len(m.Orders))
-		for i := range places {
-			places[i] = i
-		}
-		places = rapid.Permutation(places).Draw(t, "order of orders")
-		other.Orders = nil
-		for _, i := range places {
-			other.Orders = append(other.Orders, m.Orders[i])
-		}
-		other.Network.Nodes = rapid.Permutation(m.Network.Nodes).Draw(t, "order of nodes")
-		second, err := market.Clear(other)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range second.Allocations {
-			second.Allocations[i].Order = places[i]
-		}
-		slices.SortFunc(second.Allocations, func(a, b market.Allocation) int { return cmp.Compare(a.Order, b.Order) })
-		byNode := func(a, b market.Flow) int { return cmp.Compare(a.Node, b.Node) }
-		slices.SortFunc(first.Flows, byNode)
-		slices.SortFunc(second.Flows, byNode)
-		byName := func(a, b market.NodePrice) int { return cmp.Compare(a.Node, b.Node) }
-		slices.SortFunc(first.Prices, byName)
-		slices.SortFunc(second.Prices, byName)
-		if diff := diffClearing(first, second); diff != "" {
-			t.Fatalf("another order gives another answer (-first +second):\n%s", diff)
-		}
-	})
 }
 
 // Two orders at one price cannot be told from one with two steps, as long as

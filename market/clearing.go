@@ -1,10 +1,10 @@
 package market
 
-import "fmt"
-
-// RuleUniform is R3, clearing by uniform nodal prices: the default, and the
-// only rule of this version.
-const RuleUniform = "uniform"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 const (
 	// MaxSeedBytes bounds a market's seed, which is hashed once for each tied order.
@@ -15,11 +15,12 @@ const (
 
 // A Market is everything that the clearing of one interval depends on.
 type Market struct {
-	Rule    string  // RuleUniform, or empty for it
+	Rule    string  // one of Rules, or empty for RuleUniform
 	Tariff  *Tariff // nil when islanded
 	Network Network
 	Orders  []Order
-	Seed    []byte // decides ties (R3); on the ledger, derived from the block that closes the gate
+	Seed    []byte  // decides ties (R3); on the ledger, derived from the block that closes the gate
+	Sharing Sharing // only RuleSharing looks at it
 }
 
 // A NodePrice is the price at a node.
@@ -32,7 +33,7 @@ type NodePrice struct {
 type Allocation struct {
 	Order     int // index in Market.Orders
 	WattHours WattHours
-	Price     Price // at the order's node
+	Price     Price // at the order's node; by another rule than RuleUniform, what it pays or is paid per kWh
 	Amount    Money // what a bid pays, or an offer is paid: by RuleUniform, Amount(Price, WattHours)
 }
 
@@ -68,7 +69,7 @@ func (c *Clearing) PriceAt(node string) (Price, bool) {
 	return 0, false
 }
 
-// Clear clears one interval by R3. Orders are checked as Order.Validate does,
+// Clear clears one interval by the market's rule. Orders are checked as Order.Validate does,
 // but with the widest bounds, and equal prices next to each other are added up;
 // two orders of one name are refused. Bad input is an error that names the order
 // or node and the field.
@@ -107,8 +108,8 @@ func checkUnique(orders []Order) error {
 
 // checkFrame looks at everything in a market but the nodes' tree and the orders.
 func checkFrame(m *Market) error {
-	if m.Rule != "" && m.Rule != RuleUniform {
-		return fmt.Errorf("rule: got %q, want %q: %w", m.Rule, RuleUniform, ErrUnknownRule)
+	if m.Rule != "" && !slices.Contains(Rules(), m.Rule) {
+		return fmt.Errorf("rule: got %q, want %s: %w", m.Rule, strings.Join(Rules(), ", "), ErrUnknownRule)
 	}
 	if len(m.Orders) > MaxOrders {
 		return fmt.Errorf("orders: got %d, want at most %d: %w", len(m.Orders), MaxOrders, ErrBadQuantity)

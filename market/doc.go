@@ -30,7 +30,9 @@
 //
 // # Invariants
 //
-// The tests quote these by number; R-numbers are those of the market rules.
+// The tests quote these by number; R-numbers are those of the market rules. M5 to
+// M7 are of RuleUniform. The other rules of R4 have an invariant each at the top of
+// their file, and all others of this list.
 //
 //	M1  Every result is exact. Where a division cannot be, RoundHalfEven decides,
 //	    once, at the end; it is the only rounding of money and prices.

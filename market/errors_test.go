@@ -75,7 +75,7 @@ func TestClearRefusesFrame(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"other rule", market.Market{Rule: "pay-as-bid", Network: root}, market.ErrUnknownRule, `rule: got "pay-as-bid", want "uniform"`},
+		{"other rule", market.Market{Rule: "lottery", Network: root}, market.ErrUnknownRule, `rule: got "lottery", want uniform, pay-as-bid, mcafee, sharing`},
 		{"no node", market.Market{}, market.ErrBadNetwork, "network"},
 		{"tariff upside down", market.Market{Network: root, Tariff: &market.Tariff{ImportPrice: 1, ExportPrice: 2}}, market.ErrBadTariff, "export_price"},
 		{"long seed", market.Market{Network: root, Seed: make([]byte, market.MaxSeedBytes+1)}, market.ErrBadSeed, "seed: got 1025 bytes"},
@@ -85,8 +85,9 @@ func TestClearRefusesFrame(t *testing.T) {
 			t.Errorf("%s: got %v, want %v that says %q", test.name, err, test.want, test.says)
 		}
 	}
-	for _, rule := range []string{"", market.RuleUniform} {
-		if _, err := market.Clear(market.Market{Rule: rule, Network: root}); err != nil {
+	for _, rule := range append(market.Rules(), "") {
+		m := market.Market{Rule: rule, Network: root, Sharing: market.Sharing{Price: new(market.Price)}}
+		if _, err := market.Clear(m); err != nil {
 			t.Errorf("rule %q: %v", rule, err)
 		}
 	}

@@ -21,8 +21,10 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata, to be 
 //
 //	grid import=PRICE export=PRICE | grid none
 //	seed HEX
+//	rule NAME
+//	sharing [price=PRICE] [keys=NUMBER]
 //	node ID [parent=ID] [import_limit=WH] [export_limit=WH] [import_fee=PRICE] [export_fee=PRICE]
-//	order ID NODE bid|offer WH@PRICE...
+//	order ID NODE bid|offer [key=NUMBER] WH@PRICE...
 //	meter ORDER import=WH export=WH
 type golden struct {
 	market market.Market
@@ -31,7 +33,7 @@ type golden struct {
 
 const goldenRule = "----\n"
 
-func TestR3Golden(t *testing.T) {
+func TestR3R4Golden(t *testing.T) {
 	files, err := filepath.Glob("testdata/clear/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %d files, %v, want some", len(files), err)
@@ -93,6 +95,21 @@ func (g *golden) add(words []string) (err error) {
 		_, err = fmt.Sscanf(line, "grid import=%d export=%d", &m.Tariff.ImportPrice, &m.Tariff.ExportPrice)
 	case "seed":
 		m.Seed, err = hex.DecodeString(words[1])
+	case "rule":
+		m.Rule = words[1]
+	case "sharing":
+		for _, word := range words[1:] {
+			field, text, _ := strings.Cut(word, "=")
+			number, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return err
+			}
+			if field == "keys" {
+				m.Sharing.Keys = number
+			} else {
+				m.Sharing.Price = new(market.Price(number))
+			}
+		}
 	case "node":
 		n := market.Node{ID: words[1]}
 		for _, word := range words[2:] {
@@ -105,6 +122,9 @@ func (g *golden) add(words []string) (err error) {
 		o := market.Order{ID: words[1], Household: market.HouseholdID{byte(len(m.Orders) + 1)}, Node: words[2]}
 		err = o.Side.UnmarshalText([]byte(words[3]))
 		for _, word := range words[4:] {
+			if _, err := fmt.Sscanf(word, "key=%d", &o.Key); err == nil {
+				continue
+			}
 			var s market.Step
 			if _, err := fmt.Sscanf(word, "%d@%d", &s.WattHours, &s.Price); err != nil {
 				return err
@@ -155,7 +175,11 @@ func (g *golden) answer(t *testing.T) (string, error) {
 		fmt.Fprintf(&b, "price %s %d\n", p.Node, p.Price)
 	}
 	for _, a := range c.Allocations {
-		fmt.Fprintf(&b, "allocation %s %d\n", g.market.Orders[a.Order].ID, a.WattHours)
+		fmt.Fprintf(&b, "allocation %s %d", g.market.Orders[a.Order].ID, a.WattHours)
+		if g.market.Rule != "" {
+			fmt.Fprintf(&b, " price=%d amount=%d", a.Price, a.Amount)
+		}
+		b.WriteByte('\n')
 	}
 	for _, f := range c.Flows {
 		fmt.Fprintf(&b, "flow %s %d", f.Node, f.WattHours)
@@ -165,6 +189,9 @@ func (g *golden) answer(t *testing.T) (string, error) {
 		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "grid import=%d export=%d\nwelfare %d\n", c.GridImport, c.GridExport, c.Welfare)
+	if c.Surplus != 0 {
+		fmt.Fprintf(&b, "surplus %d\n", c.Surplus)
+	}
 	if len(g.meters) > 0 {
 		g.settle(t, &b, c)
 	}

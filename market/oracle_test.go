@@ -58,7 +58,8 @@ func (d *dumbMarket) clear() market.Clearing {
 		Welfare:    market.Money(roundDumb(big.NewRat(welfare, 1000)).Int64()),
 	}
 	for i := range d.Orders {
-		c.Allocations = append(c.Allocations, market.Allocation{Order: i, WattHours: market.WattHours(wh[i]), Price: price})
+		amount := roundDumb(big.NewRat(int64(price)*wh[i], 1000)).Int64()
+		c.Allocations = append(c.Allocations, market.Allocation{Order: i, WattHours: market.WattHours(wh[i]), Price: price, Amount: market.Money(amount)})
 	}
 	for _, n := range d.Network.Nodes {
 		c.Prices = append(c.Prices, market.NodePrice{Node: n.ID, Price: price})

@@ -116,20 +116,29 @@ type line struct {
 
 // settleLines returns the transfers of those lines that come to more than nothing.
 func settleLines(k Interval, lines []line) ([]Transfer, error) {
-	var transfers []Transfer
+	n := 0
 	for i := range lines {
 		l := &lines[i]
-		amount := l.amount
 		if l.wh != 0 {
 			var err error
-			if amount, err = Amount(l.price, l.wh); err != nil {
+			if l.amount, err = Amount(l.price, l.wh); err != nil {
 				return nil, fmt.Errorf("%v: %w", l.kind, err)
 			}
 		}
-		if amount == 0 {
+		if l.amount != 0 {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	transfers := make([]Transfer, 0, n)
+	for i := range lines {
+		l := &lines[i]
+		if l.amount == 0 {
 			continue
 		}
-		t, err := newTransfer(k, l.kind, l.debit, l.credit, amount)
+		t, err := newTransfer(k, l.kind, l.debit, l.credit, l.amount)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", l.kind, err)
 		}

@@ -32,7 +32,7 @@ var zoneRules = map[string]string{
 	"Pacific/Chatham":     "<+1245>-12:45<+1345>,M9.5.0/2:45,M4.1.0/3:45",
 }
 
-// Every quarter of an hour of eight years is as the database has it.
+// Every hour of eight years is as the database has it.
 func TestParseZoneAsInTheDatabase(t *testing.T) {
 	for name, rule := range zoneRules {
 		want, err := time.LoadLocation(name)
@@ -43,7 +43,7 @@ func TestParseZoneAsInTheDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2032; at = at.Add(15 * time.Minute) {
+		for at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2032; at = at.Add(time.Hour) {
 			gotName, gotOffset := at.In(got).Zone()
 			wantName, wantOffset := at.In(want).Zone()
 			if gotName != wantName || gotOffset != wantOffset {

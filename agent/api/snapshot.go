@@ -97,7 +97,7 @@ type Interval struct {
 	// LocalShareBp is the part of the house's consumption that came from its
 	// own roof or from neighbours.
 	LocalShareBp *int64  `json:"local_share_bp" doc:"0 to 10000"`
-	Quality      Quality `json:"quality,omitempty" enum:"good,substitute,estimated,doubtful"`
+	Quality      Quality `json:"quality,omitempty" enum:"good,substitute,estimated,doubtful,corrected"`
 	Net          *int64  `json:"net_micro" doc:"Earned minus spent; positive is earned"`
 	Saved        *int64  `json:"saved_micro" doc:"Against the same interval with the supplier alone"`
 }
@@ -111,6 +111,7 @@ const (
 	QualitySubstitute Quality = "substitute"
 	QualityEstimated  Quality = "estimated"
 	QualityDoubtful   Quality = "doubtful"
+	QualityCorrected  Quality = "corrected"
 )
 
 // Account is the home's money, in micro-units, since it joined.

@@ -17,8 +17,9 @@ type book struct {
 	ledger Ledger
 	rules  ledger.Rules
 
-	settled uint64          // Household.Settled of the state it is of
-	oldest  market.Interval // nothing before it can change any more
+	settled uint64                       // Household.Settled of the state it is of
+	oldest  market.Interval              // nothing before it is likely to change any more
+	seen    map[market.Interval]seenLine // of all that can still change
 	balance market.Money
 	lines   map[market.Interval]*bookLine
 	results map[market.Interval]ledger.MarketResult
@@ -30,6 +31,12 @@ type bookLine struct {
 	last  ledger.Settlement
 	net   market.Money  // received minus paid over all versions
 	saved *market.Money // nil: there is nothing to compare with
+}
+
+// seenLine is what the sums have of an interval.
+type seenLine struct {
+	version uint32 // the newest
+	alone   market.Money
 }
 
 // bookTotal are sums over all intervals.
@@ -46,6 +53,7 @@ const keptLines = 400
 func newBook(id market.HouseholdID, l Ledger, r ledger.Rules) *book {
 	return &book{
 		id: id, ledger: l, rules: r, total: bookTotal{savedKnown: r.Tariff != nil},
+		seen:  map[market.Interval]seenLine{},
 		lines: map[market.Interval]*bookLine{}, results: map[market.Interval]ledger.MarketResult{},
 	}
 }
@@ -53,15 +61,18 @@ func newBook(id market.HouseholdID, l Ledger, r ledger.Rules) *book {
 // refresh reads what the history has more, if the household's record says that it grew.
 // What was read before is not read again, save the intervals that could still change.
 func (b *book) refresh() error {
-	settled, oldest := uint64(0), market.Interval(0)
+	settled, oldest, first := uint64(0), market.Interval(0), market.Interval(0)
 	var next market.Interval
 	var balance market.Money
 	b.ledger.Read(func(s *ledger.State) {
-		next, oldest = s.Next(), s.Next()
+		next, oldest, first = s.Next(), s.Next(), s.Next()
 		if h, ok := s.Household(b.id); ok {
 			settled, balance = h.Settled, h.Balance
 		}
-		for _, k := range s.Intervals() {
+		for i, k := range s.Intervals() {
+			if i == 0 {
+				first = min(first, k)
+			}
 			if r, ok := s.Interval(k); ok && k < oldest && changeable(r, b.id) {
 				oldest = k
 			}
@@ -70,47 +81,65 @@ func (b *book) refresh() error {
 	if settled == b.settled {
 		return nil
 	}
-	if err := b.read(settled, max(b.oldest, next-keptLines)); err != nil {
+	lines, err := b.read(settled-b.settled, b.oldest, first)
+	if err == nil {
+		for _, s := range lines {
+			if err = b.add(s); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = b.ledger.Results(max(b.oldest, next-keptLines), func(r *ledger.MarketResult) bool {
+			b.results[r.Interval] = *r
+			return true
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("reading the account: %w", err)
 	}
+	if uint64(len(lines)) != settled-b.settled {
+		return nil // the disk is ahead of the state, which follows at once
+	}
 	b.settled, b.oldest, b.balance = settled, oldest, balance
-	first := min(next-keptLines, oldest)
+	maps.DeleteFunc(b.seen, func(k market.Interval, _ seenLine) bool { return k < first })
+	first = min(next-keptLines, oldest)
 	maps.DeleteFunc(b.lines, func(k market.Interval, _ *bookLine) bool { return k < first })
 	maps.DeleteFunc(b.results, func(k market.Interval, _ ledger.MarketResult) bool { return k < next-keptLines })
 	return nil
 }
 
-// changeable says whether the household's part in an Interval may still be settled, or
-// settled anew.
+// changeable says whether the household's part in an Interval is likely to be settled, or
+// settled anew. What the cooperative corrects is anything that is not final.
 func changeable(r *ledger.IntervalRecord, id market.HouseholdID) bool {
-	_, ours := r.Entry(id)
-	return r.State != ledger.IntervalSettled || ours
+	e, ours := r.Entry(id)
+	return r.State != ledger.IntervalSettled || ours && e.Quality == ledger.QualitySubstitute
 }
 
-// read takes the settlements after those that it knows, up to the number settled: the
-// disk may be ahead of the state. Of the results it takes those from an Interval on.
-func (b *book) read(settled uint64, results market.Interval) error {
-	var bad error
-	found := uint64(0)
-	err := b.ledger.Settlements(b.id, b.oldest, func(s *ledger.Settlement) bool {
-		if s.Number > b.settled && s.Number <= settled {
-			found++
-			bad = b.add(s)
+// read returns the settlements that are not in the sums yet, want of them. It looks from
+// an Interval on, and if they are not all there, from the first that is not final on. More
+// than want are there if the disk is ahead of the state.
+func (b *book) read(want uint64, from, first market.Interval) ([]*ledger.Settlement, error) {
+	for {
+		var lines []*ledger.Settlement
+		err := b.ledger.Settlements(b.id, from, func(s *ledger.Settlement) bool {
+			if s.Version > b.seen[s.Interval].version {
+				lines = append(lines, s)
+			}
+			return true
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case uint64(len(lines)) > want:
+			return nil, nil
+		case uint64(len(lines)) == want:
+			return lines, nil
+		case from <= first:
+			return nil, fmt.Errorf("the history has %d settlements from interval %d on, want %d", len(lines), from, want)
 		}
-		return bad == nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case bad != nil:
-		return bad
-	case found != settled-b.settled:
-		return fmt.Errorf("the history has %d settlements from interval %d on, want %d", found, b.oldest, settled-b.settled)
+		from = first
 	}
-	return b.ledger.Results(results, func(r *ledger.MarketResult) bool {
-		b.results[r.Interval] = *r
-		return true
-	})
 }
 
 func (b *book) add(s *ledger.Settlement) (err error) {
@@ -118,11 +147,19 @@ func (b *book) add(s *ledger.Settlement) (err error) {
 	if l == nil {
 		l = &bookLine{}
 		b.lines[s.Interval] = l
+	}
+	before := b.seen[s.Interval]
+	if before.version == 0 {
 		b.total.settlements++
 	}
+	b.seen[s.Interval] = seenLine{version: s.Version, alone: s.Alone}
 	l.last = *s
 	l.last.Moves = nil // they are in the sums
 	own := market.HouseholdAccount(b.id)
+	saved, err := s.Alone.Sub(before.alone)
+	if err != nil {
+		return err
+	}
 	for _, t := range ledger.Transfers(s.Interval, s.Moves, own) {
 		side, change := &b.total.spent, -t.Amount
 		if t.Credit == own {
@@ -134,40 +171,17 @@ func (b *book) add(s *ledger.Settlement) (err error) {
 		if l.net, err = l.net.Add(change); err != nil {
 			return err
 		}
-	}
-	before := l.saved
-	if l.saved, err = b.saving(l); err != nil || l.saved == nil {
-		return err
-	}
-	if before != nil {
-		if b.total.saved, err = b.total.saved.Sub(*before); err != nil {
+		if saved, err = saved.Add(change); err != nil {
 			return err
 		}
 	}
-	b.total.saved, err = b.total.saved.Add(*l.saved)
+	if !b.total.savedKnown {
+		return nil // islanded: there is no supplier to compare with
+	}
+	if b.total.saved, err = b.total.saved.Add(saved); err != nil {
+		return err
+	}
+	of, err := l.net.Add(s.Alone)
+	l.saved = &of
 	return err
-}
-
-// saving is what the interval came to, minus what the same metered energy would
-// have come to with the supplier alone: import at retail, export at feed-in. Nil
-// when islanded, because there is no supplier to compare with.
-func (b *book) saving(l *bookLine) (*market.Money, error) {
-	t := b.rules.GridTariff()
-	if t == nil {
-		return nil, nil //nolint:nilnil // unknown, and no error
-	}
-	paid, err := market.Amount(t.Retail(), l.last.Import)
-	if err != nil {
-		return nil, err
-	}
-	received, err := market.Amount(t.FeedIn(), l.last.Export)
-	if err != nil {
-		return nil, err
-	}
-	alone, err := received.Sub(paid)
-	if err != nil {
-		return nil, err
-	}
-	saved, err := l.net.Sub(alone)
-	return &saved, err
 }

@@ -65,6 +65,8 @@ type view struct {
 	member bool
 	from   market.Interval // the meter's first interval
 	open   map[market.Interval]ledger.IntervalRecord
+	prices map[market.Interval]market.Price   // at the home's node, of those that are open and cleared
+	tariff map[market.Interval]*market.Tariff // at the home's node, of this interval and the next
 
 	metered     map[market.Interval]energy
 	devices     []deviceView
@@ -81,6 +83,21 @@ func (v *view) readLedger(s *ledger.State) {
 			v.open[k] = *r
 		}
 	}
+	v.prices, v.tariff = map[market.Interval]market.Price{}, map[market.Interval]*market.Tariff{}
+	if h, ok := s.Household(v.home.id); ok {
+		for k, r := range v.open {
+			node, _ := s.NetworkAt(k).Index(h.Node)
+			if e, ours := r.Entry(v.home.id); ours {
+				node = e.Node
+			}
+			if p, cleared := r.PriceAt(node); cleared {
+				v.prices[k] = p
+			}
+		}
+		for _, k := range []market.Interval{v.current, v.current + 1} {
+			v.tariff[k] = s.TariffAt(k, h.Node)
+		}
+	}
 	r := registrationOf(s, v.home.id)
 	v.member, v.from = r.metered, r.from
 }
@@ -88,13 +105,13 @@ func (v *view) readLedger(s *ledger.State) {
 func (v *view) price(k market.Interval) api.Price {
 	start, index := v.home.calendar.Start(k), int64(k)
 	p := api.Price{Interval: &index, Start: &start}
-	if t := v.home.rules.GridTariff(); t != nil {
+	if t := v.tariff[k]; t != nil {
 		p.ImportPrice, p.ExportPrice = number(t.Retail()), number(t.FeedIn())
 	}
-	if r, ok := v.open[k]; ok && r.State != ledger.IntervalOpen {
-		p.Price = number(r.Price)
-	} else if r, ok := v.home.book.results[k]; ok {
-		p.Price = number(r.Price)
+	if price, ok := v.prices[k]; ok {
+		p.Price = number(price)
+	} else if line, ok := v.home.book.lines[k]; ok {
+		p.Price = number(line.last.Price)
 	}
 	return p
 }
@@ -127,8 +144,8 @@ func (v *view) interval(k market.Interval) api.Interval {
 	if known {
 		i.ImportWh, i.ExportWh, i.Quality = number(e.Import), number(e.Export), quality(e.Quality)
 	}
-	if r.State != ledger.IntervalOpen {
-		i.Price = number(r.Price)
+	if price, ok := v.prices[k]; ok {
+		i.Price = number(price)
 	}
 	switch cleared := r.State == ledger.IntervalCleared; {
 	case !known && v.now.After(v.home.calendar.End(k).Add(v.home.tolerance())):
@@ -266,6 +283,10 @@ func quality(q ledger.Quality) api.Quality {
 		return api.QualityEstimated
 	case ledger.QualitySubstitute:
 		return api.QualitySubstitute
+	case ledger.QualityDoubtful:
+		return api.QualityDoubtful
+	case ledger.QualityCorrected:
+		return api.QualityCorrected
 	case ledger.QualityMissing:
 	}
 	return ""

@@ -142,7 +142,7 @@ func (tw *town) block() bool {
 	txs := slices.Clone(tw.pool)
 	clock, calendar := tw.state.Clock(), tw.state.Calendar()
 	if to := calendar.NextGate(clock.Community(tw.now())) - 1; to >= tw.state.Next() {
-		txs = append(txs, ledger.NewTick(tw.state.Next(), min(to, tw.state.Next()+ledger.MaxTickSpan-1)))
+		txs = append(txs, ledger.NewTick(tw.state.Next(), min(to, tw.state.Next()+ledger.MaxTickSpan-1), tw.state.Next()))
 	}
 	if len(txs) == 0 {
 		return false

@@ -126,9 +126,7 @@ func (t *trading) quote(ctx context.Context) {
 		if r, ok := s.Interval(k); ok {
 			e, _ = r.Entry(h.id)
 		}
-		if m, ok := s.Household(h.id); ok {
-			p = market.Preference{MinSell: m.MinSell, MaxBuy: m.MaxBuy}
-		}
+		p, _ = s.PreferenceAt(k, h.id)
 	})
 	now := h.opt.Now()
 	gate := h.clock.Wall(h.calendar.GateClosure(k))

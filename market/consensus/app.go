@@ -95,10 +95,10 @@ func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	n, now := a.n, a.n.cfg.Now()
 	var txs [][]byte
 	n.book.read(func(s *ledger.State) {
-		from, to, closing := dueTick(s, now)
+		due, closing := dueTick(s, now)
 		var tick []byte
 		if closing {
-			tick = ledger.NewTick(from, to)
+			tick = ledger.NewTick(due.From, due.To, due.Begun)
 		}
 		if closing || n.dueTxs(s, now).due {
 			budget := int(req.MaxTxBytes) - len(tick) - blockOverhead

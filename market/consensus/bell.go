@@ -137,12 +137,12 @@ func (n *Node) look(e *engine) time.Duration {
 // dueGate says whether a gate has closed. After a ring that brought no tick it takes its
 // time: our clock may be the one that is fast, and each ring costs everybody a block.
 func (b *bell) dueGate(s *ledger.State, now time.Time) duty {
-	next, _, due := dueTick(s, now)
+	tick, due := dueTick(s, now)
 	if !due {
 		b.tickTries = 0
 		return duty{after: wallGate(s, s.Next()).Sub(now) + time.Nanosecond}
 	}
-	if next != b.tickFor {
+	if next := tick.From; next != b.tickFor {
 		b.tickFor, b.tickTries, b.tickAfter = next, 0, time.Time{}
 	}
 	if wait := time.Until(b.tickAfter); wait > 0 {

@@ -144,7 +144,7 @@ func TestVerdicts(t *testing.T) {
 		{"forged among good", mustBundle(t, s.order(first, k+2, 1), forged(s.order(first, k, 7))), Reject},
 		{"another chain's", mustBundle(t, bid("sim-other", 1)), Reject},
 		{"price out of bounds", mustBundle(t, bid(s.chain, 1<<39)), Reject},
-		{"a tick", mustBundle(t, ledger.NewTick(k, k)), Reject},
+		{"a tick", mustBundle(t, ledger.NewTick(k, k, k)), Reject},
 		{"oversized", mustBundle(t, make([]byte, ledger.MaxTxBytes+1)), Reject},
 		{"not a transaction", mustBundle(t, []byte("x")), Reject},
 		{"rubbish", []byte("x"), Reject},

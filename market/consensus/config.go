@@ -74,6 +74,10 @@ type Config struct {
 	// Pool bounds what waits; zero fields mean their defaults.
 	Pool PoolLimits
 
+	// Retention is how long, in community time, the settlements of households are kept line
+	// by line. What a month came to is kept for ever, and so is the block store. 0: all are.
+	Retention time.Duration
+
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
 	// Log gets this node's and the engine's log; default: nothing is logged.

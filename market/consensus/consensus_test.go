@@ -234,7 +234,7 @@ func TestBadProposer(t *testing.T) {
 		next := s.nodes[0].next()
 		switch mode.Load() {
 		case "early tick":
-			txs = append(txs, ledger.NewTick(next, next))
+			txs = append(txs, ledger.NewTick(next, next, next))
 		case "forged":
 			txs = append(txs, forged)
 		case "twice":

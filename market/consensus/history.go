@@ -1,6 +1,9 @@
 package consensus
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
@@ -13,6 +16,55 @@ func (n *Node) Settlements(h market.HouseholdID, from market.Interval, f func(*l
 		return ErrClosed
 	}
 	return n.book.store.Settlements(h, from, f)
+}
+
+// Months returns a household's closed months, oldest first. Their lines may have been
+// pruned. The rest is as with Settlements.
+func (n *Node) Months(h market.HouseholdID) ([]ledger.Month, error) {
+	if !n.book.open() {
+		return nil, ErrClosed
+	}
+	return n.book.store.Months(h)
+}
+
+// IntervalSettlements returns the first Settlement of every household in one Interval. The
+// rest is as with Settlements.
+func (n *Node) IntervalSettlements(k market.Interval) ([]*ledger.Settlement, error) {
+	if !n.book.open() {
+		return nil, ErrClosed
+	}
+	return n.book.store.IntervalSettlements(k)
+}
+
+// prune removes what is older than the retention, each time that months have been closed.
+func (n *Node) prune(ctx context.Context) error {
+	for {
+		if err := n.pruneOnce(); err != nil {
+			return fmt.Errorf("pruning the ledger: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.closedMonths:
+		}
+	}
+}
+
+func (n *Node) pruneOnce() error {
+	var last market.Month
+	n.book.read(func(s *ledger.State) {
+		kept := s.Clock().Community(n.cfg.Now()).Add(-n.cfg.Retention)
+		last = s.Calendar().MonthOf(s.Calendar().At(kept), s.Zone()) - 1 // the month that it lies in is kept
+		last = min(last, s.OpenMonth()-1)
+	})
+	if gone, err := n.book.store.Pruned(); err != nil || last <= gone {
+		return err
+	}
+	removed, err := n.book.store.Prune(last)
+	if err == nil && removed > 0 {
+		n.log.Info("ledger pruned", "month", last.String(), "lines", removed)
+	}
+	return err
 }
 
 // Results yields what settled Intervals came to as a whole, from one on, oldest first,

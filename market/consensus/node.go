@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,8 +41,10 @@ type Node struct {
 	engine atomic.Pointer[engine] // nil before Run, and after
 	ran    atomic.Bool
 	failed chan error // capacity 1: why the node must end
-	last   atomic.Int64
-	closed sync.Once
+
+	closedMonths chan struct{} // capacity 1: some have been closed since it was last looked
+	last         atomic.Int64
+	closed       sync.Once
 }
 
 // New opens the node's folder and checks all that can be checked without taking part. It
@@ -58,7 +61,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, doc: doc, pool: newPool(cfg.Pool), bell: newBell(),
 		outbox: make(chan struct{}, 1), failed: make(chan error, 1),
-		beforeGate: cfg.Pace.BeforeGate,
+		closedMonths: make(chan struct{}, 1), beforeGate: cfg.Pace.BeforeGate,
 	}
 	if n.beforeGate == 0 {
 		interval := g.Clock().WallDuration(g.Calendar().Length)
@@ -115,6 +118,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.tend(ctx, e) })
 	g.Go(func() error { return n.publish(ctx) })
 	g.Go(func() error { return n.patrol(ctx, e) })
+	if n.cfg.Retention > 0 {
+		g.Go(func() error { return n.prune(ctx) })
+	}
 	for _, p := range n.cfg.Peers {
 		g.Go(func() error { return n.keepDialled(ctx, e, p) })
 	}
@@ -289,6 +295,9 @@ func (n *Node) AppHashAt(height int64) ([]byte, bool) { return n.book.appHashAt(
 // committed tells everybody about a block.
 func (n *Node) committed(f *finalized) {
 	n.last.Store(n.cfg.Now().UnixNano())
+	if slices.ContainsFunc(f.delta.History, func(e ledger.Event) bool { return e.Month != nil }) {
+		poke(n.closedMonths)
+	}
 	hash := f.delta.AppHash()
 	n.events.send(Event{Height: f.height, AppHash: hash[:], Receipts: f.receipts})
 	poke(n.bell.wake)

@@ -227,7 +227,7 @@ func TestPoolSettleAndRecheck(t *testing.T) {
 		t.Errorf("an applied transaction came back: %v, %v", added, err)
 	}
 
-	p.settle(s.apply(ledger.NewTick(k, k)), true)
+	p.settle(s.apply(ledger.NewTick(k, k, k)), true)
 	if refusals := p.recheck(s.state.CheckTx); len(refusals) != 1 || !isRefusal(refusals[0], ledger.CodeGateClosed) {
 		t.Errorf("refused %v, want the order whose gate has closed", refusals)
 	}

@@ -30,23 +30,29 @@ func TestTickRule(t *testing.T) {
 		k := state.Next()
 		gate := wallGate(state, k)
 		length := wallGate(state, k+1).Sub(gate)
+		lead := state.Clock().Wall(state.Calendar().Start(k)).Sub(gate)
 		for _, c := range []struct {
 			name     string
 			from, to market.Interval
+			begun    market.Interval
 			at       time.Duration // after the gate of k
 			ok       bool
 		}{
-			{"in time", k, k, time.Millisecond, true},
-			{"at the gate", k, k, 0, true},
-			{"by a clock that is slow", k, k, -Tolerance, true},
-			{"early", k, k, -Tolerance - 1, false},
-			{"long after", k, k, 100 * length, true},
-			{"not the next", k + 1, k + 1, 2 * length, false},
-			{"one that was", k - 1, k - 1, length, false},
-			{"several", k, k + 3, 3*length + 1, true},
-			{"several, the last early", k, k + 4, 4*length - Tolerance - 1, false},
+			{"in time", k, k, k, time.Millisecond, true},
+			{"at the gate", k, k, k, 0, true},
+			{"by a clock that is slow", k, k, k, -Tolerance, true},
+			{"early", k, k, k, -Tolerance - 1, false},
+			{"long after", k, k, k, 100 * length, true},
+			{"not the next", k + 1, k + 1, k + 1, 2 * length, false},
+			{"one that was", k - 1, k - 1, k - 1, length, false},
+			{"several", k, k + 3, k, 3*length + 1, true},
+			{"several, the last early", k, k + 4, k, 4*length - Tolerance - 1, false},
+			{"several, all but one begun", k, k + 3, k + 3, 3*length + 1, true},
+			{"begun by a clock that is slow", k, k, k + 1, lead - Tolerance, true},
+			{"not begun yet", k, k, k + 1, lead - Tolerance - 1, false},
+			{"begun, and not said", k, k, k, lead + 1, true},
 		} {
-			tx, err := ledger.DecodeTx(ledger.NewTick(c.from, c.to))
+			tx, err := ledger.DecodeTx(ledger.NewTick(c.from, c.to, c.begun))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,14 +60,21 @@ func TestTickRule(t *testing.T) {
 				t.Errorf("rate %d, %s: %v, want accepted %v", rate, c.name, err, c.ok)
 			}
 		}
-		if _, _, due := dueTick(state, gate); due {
+		if _, due := dueTick(state, gate); due {
 			t.Errorf("rate %d: due at the gate's last instant", rate)
 		}
-		if from, to, due := dueTick(state, gate.Add(3*length+1)); !due || from != k || to != k+3 {
-			t.Errorf("rate %d: due %v from %d to %d, want %d to %d", rate, due, from, to, k, k+3)
-		}
-		if from, to, due := dueTick(state, gate.Add(20_000*length)); !due || from != k || to != k+ledger.MaxTickSpan-1 {
-			t.Errorf("rate %d: due %v from %d to %d, want a span of %d", rate, due, from, to, ledger.MaxTickSpan)
+		for _, c := range []struct {
+			after time.Duration
+			want  ledger.Tick
+		}{
+			{1, ledger.Tick{From: k, To: k, Begun: k}},
+			{lead, ledger.Tick{From: k, To: k, Begun: k + 1}},
+			{3*length + 1, ledger.Tick{From: k, To: k + 3, Begun: k + 3}},
+			{20_000 * length, ledger.Tick{From: k, To: k + ledger.MaxTickSpan - 1, Begun: k + ledger.MaxTickSpan}},
+		} {
+			if got, due := dueTick(state, gate.Add(c.after)); !due || got != c.want {
+				t.Errorf("rate %d, %v after the gate: due %v %+v, want %+v", rate, c.after, due, got, c.want)
+			}
 		}
 	}
 }
@@ -78,11 +91,11 @@ func TestTickNeverTurns(t *testing.T) {
 	gate := wallGate(state, state.Next())
 	rapid.Check(t, func(t *rapid.T) {
 		at := gate.Add(time.Duration(rapid.Int64Range(-int64(time.Hour), int64(48*time.Hour)).Draw(t, "at")))
-		from, to, due := dueTick(state, at)
+		tick, due := dueTick(state, at)
 		if !due {
 			return
 		}
-		tx, err := ledger.DecodeTx(ledger.NewTick(from, to))
+		tx, err := ledger.DecodeTx(ledger.NewTick(tick.From, tick.To, tick.Begun))
 		if err != nil {
 			t.Fatal(err)
 		}

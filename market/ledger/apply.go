@@ -66,12 +66,20 @@ func Apply(s *State, b Block) (*Delta, []Receipt, error) {
 	return d.seal(d.history), receipts, nil
 }
 
+// judge says whether a transaction is accepted. What an office sends can be much work to
+// check, so that there the signatures come first.
 func (d *draft) judge(tx *Tx, known func([32]byte, Key) bool) *Refusal {
+	from := kinds[tx.Kind()].from
+	if from == fromOffice {
+		if err := tx.verify(d, known); err != nil {
+			return err
+		}
+	}
 	if err := tx.body.check(d, tx); err != nil {
 		return err
 	}
-	if tx.Kind() == KindTick {
-		return nil // the proposer's; consensus judged when it may come
+	if from != fromHousehold {
+		return nil // a tick is the proposer's; consensus judged when it may come
 	}
 	return tx.verify(d, known)
 }

@@ -30,7 +30,7 @@ func BenchmarkApply(b *testing.B) {
 				orders.Txs = append(orders.Txs, c.Order(h, c.First, side, 1, step))
 				reports.Txs = append(reports.Txs, c.Report(h, c.First, 1))
 			}
-			orders.Txs = append(orders.Txs, ledger.NewTick(c.First, c.First))
+			orders.Txs = append(orders.Txs, ledger.NewTick(c.First, c.First, c.First))
 			apply := func(s *ledger.State, block ledger.Block) *ledger.Delta {
 				block.Verified = verified
 				d, receipts, err := ledger.Apply(s, block)

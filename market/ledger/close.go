@@ -10,51 +10,123 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 )
 
-// closeGate ends the taking of orders for k and clears it (R3): every household
-// with a meter gets an entry, because it will be settled on what it metered,
-// whether or not it ordered.
-func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID) error {
+// closeGate ends the taking of orders for k: every household with a meter gets an entry,
+// because it will be settled on what it metered, whether or not it ordered. The Interval
+// is cleared now (R3), or, where the rules want it or delivery has begun, by metered
+// energy once that is known (R6).
+func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID, begun bool) error {
 	d.editClock().Next = k + 1
 	if len(awaited) == 0 {
 		return nil
 	}
 	r := d.editInterval(k)
-	r.State = IntervalCleared
+	r.Seed = intervalSeed(d.seed, k)
+	r.Metered = begun || d.rulesAt(k).Clearing == ClearingMetered
 	r.Entries = mergeEntries(r.Entries, awaited)
-	orders, owner := r.orders()
-	result, err := market.Clear(market.Market{
-		Rule: d.rules().Rule, Tariff: d.rules().GridTariff(),
-		Network: market.Network{Nodes: []market.Node{{ID: RootNode}}},
-		Orders:  orders, Seed: intervalSeed(d.seed, k),
-	})
+	network := d.networkAt(k)
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		h, ok := d.household(e.Household)
+		if !ok {
+			return fmt.Errorf("closing the gate of %d: household %s is not registered", k, e.Household)
+		}
+		if e.Node, ok = network.Index(h.Node); !ok {
+			return fmt.Errorf("closing the gate of %d: household %s is at node %q, which is not in the network", k, e.Household, h.Node)
+		}
+		e.ShareFrom, e.ShareTo = h.span(d.base.genesis.Name)
+		e.ShareKey = h.ShareKey
+		if r.Metered {
+			p := d.preferenceAt(k, h, e.Node)
+			e.MinSell, e.MaxBuy = p.MinSell, p.MaxBuy
+		}
+	}
+	if r.Metered {
+		r.State = IntervalDelivered
+		return nil
+	}
+	r.State = IntervalCleared
+	return d.clear(k, r)
+}
+
+// clear decides the auction of an Interval by its rule, on orders or on what was metered.
+func (d *draft) clear(k market.Interval, r *IntervalRecord) error {
+	rules, network := d.rulesAt(k), d.networkAt(k)
+	orders, owner := d.orders(k, r)
+	m := market.Market{
+		Rule: d.ruleAt(k), Tariff: rules.GridTariff(), Network: d.marketNetwork(k), Orders: orders, Seed: r.Seed[:],
+	}
+	if d.clearer == nil {
+		d.clearer = market.NewClearer()
+	}
+	result, err := d.clearer.Clear(m)
 	if err != nil {
 		return fmt.Errorf("clearing interval %d: %w", k, err)
 	}
-	price, ok := result.PriceAt(RootNode)
-	if !ok {
-		return fmt.Errorf("clearing interval %d: no price at the root", k)
+	r.GridImport, r.GridExport, r.Welfare, r.Surplus = result.GridImport, result.GridExport, result.Welfare, result.Surplus
+	r.Prices = make([]market.Price, len(result.Prices))
+	for i, p := range result.Prices {
+		r.Prices[i] = p.Price
 	}
-	r.Price, r.GridImport, r.GridExport, r.Welfare = price, result.GridImport, result.GridExport, result.Welfare
-	for i := range r.Entries {
-		r.Entries[i].Price = price
+	r.Flows = make([]market.WattHours, len(result.Prices))
+	for i, f := range result.Flows { // of every node but the root, in the nodes' order
+		if uint32(i) >= network.root { //nolint:gosec // at most maxNodes
+			i++
+		}
+		r.Flows[i] = f.WattHours
 	}
 	for _, a := range result.Allocations {
 		e := &r.Entries[owner[a.Order]]
-		if orders[a.Order].Side == market.Bid {
-			e.Bought = a.WattHours
-		} else {
-			e.Sold = a.WattHours
+		wh, amount := &e.Bought, &e.Buy
+		if orders[a.Order].Side == market.Offer {
+			wh, amount = &e.Sold, &e.Sell
 		}
-		e.Price = a.Price
+		*wh += a.WattHours // together at most what it asked for
+		if *amount, err = amount.Add(a.Amount); err != nil {
+			return fmt.Errorf("clearing interval %d, household %s: %w", k, e.Household, err)
+		}
 	}
 	return nil
 }
 
+// orders returns the book of an Interval, and for each order the index of its entry.
+func (d *draft) orders(k market.Interval, r *IntervalRecord) ([]market.Order, []int) {
+	var orders []market.Order
+	var owner []int
+	network := d.networkAt(k)
+	// mcafee knows orders of one step only: PlaceOrder refuses others, but may have
+	// taken one before the rule was decided.
+	single := d.ruleAt(k) == "mcafee"
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		node := network.Nodes[e.Node].ID
+		switch {
+		case !r.Metered:
+			for _, side := range []market.Side{market.Bid, market.Offer} {
+				if steps := *e.steps(side); len(steps) == 1 || len(steps) > 0 && !single {
+					orders = append(orders, market.Order{Household: e.Household, Node: node, Side: side, Steps: marketSteps(steps), Key: e.ShareKey})
+				}
+			}
+		case e.Quality != QualityMissing:
+			m := market.Metered{
+				Household: e.Household, Node: node, Import: e.Import, Export: e.Export,
+				Preference: market.Preference{MinSell: e.MinSell, MaxBuy: e.MaxBuy}, Key: e.ShareKey,
+			}
+			if !single {
+				m.Bid, m.Offer = marketSteps(e.Bid), marketSteps(e.Offer)
+			}
+			orders = m.Orders(orders)
+		}
+		for len(owner) < len(orders) {
+			owner = append(owner, i)
+		}
+	}
+	return orders, owner
+}
+
 // intervalSeed is the seed of one Interval's tie order (R3): nobody can choose it.
-func intervalSeed(block [32]byte, k market.Interval) []byte {
+func intervalSeed(block [32]byte, k market.Interval) [32]byte {
 	b := append([]byte("commonwatt/seed/1"), block[:]...)
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, uint64(k))) //nolint:gosec // never negative
-	return sum[:]
+	return sha256.Sum256(binary.BigEndian.AppendUint64(b, uint64(k))) //nolint:gosec // never negative
 }
 
 // awaited returns the households with a meter, sorted. All of them report every
@@ -92,22 +164,6 @@ func mergeEntries(entries []Entry, awaited []market.HouseholdID) []Entry {
 	return merged
 }
 
-// orders returns the book, and for each order the index of its entry.
-func (r *IntervalRecord) orders() ([]market.Order, []int) {
-	var orders []market.Order
-	var owner []int
-	for i := range r.Entries {
-		e := &r.Entries[i]
-		for _, side := range []market.Side{market.Bid, market.Offer} {
-			if steps := *e.steps(side); len(steps) > 0 {
-				orders = append(orders, market.Order{Household: e.Household, Node: RootNode, Side: side, Steps: marketSteps(steps)})
-				owner = append(owner, i)
-			}
-		}
-	}
-	return orders, owner
-}
-
 // ended says whether the ledger's time, the newest closed gate, is s seconds or
 // more past the end of k.
 func (d *draft) ended(k market.Interval, s int64) bool {
@@ -115,18 +171,60 @@ func (d *draft) ended(k market.Interval, s int64) bool {
 	return !now.Before(d.calendar().End(k).Add(time.Duration(s) * time.Second))
 }
 
-// passDeadlines settles what has waited too long for reports (R8) and forgets
-// what can no longer be corrected (R5).
+// passDeadlines settles what has waited too long for reports (R8), and closes what can no
+// longer be corrected (R5): the Intervals, then the months and the decisions that only
+// they needed.
 func (d *draft) passDeadlines() error {
+	oldest, uncleared := d.next(), d.next()
 	for _, k := range d.openIntervals(d.next()) {
 		r, _ := d.interval(k)
-		if r.State == IntervalCleared && d.ended(k, d.rules().ReportDeadlineS) {
+		waits := r.State == IntervalCleared || r.State == IntervalDelivered
+		if waits && d.ended(k, d.rulesAt(k).ReportDeadlineS) {
 			if err := d.settle(k); err != nil {
 				return err
 			}
 		}
-		if r, ok := d.interval(k); ok && r.State == IntervalSettled && d.ended(k, d.rules().CorrectionWindowS) {
+		r, _ = d.interval(k)
+		if r.State == IntervalSettled && d.ended(k, d.rulesAt(k).CorrectionWindowS) {
 			d.dropInterval(k)
+			continue
+		}
+		oldest = min(oldest, k)
+		if r.State == IntervalDelivered {
+			uncleared = min(uncleared, k)
+		}
+	}
+	d.forget(oldest, uncleared)
+	return d.closeMonths(oldest)
+}
+
+// closeMonths closes, for every household, the months before that of the oldest Interval
+// that may still change.
+func (d *draft) closeMonths(oldest market.Interval) error {
+	zone := d.base.Zone()
+	for d.clockNow().Month < d.calendar().MonthOf(oldest, zone) {
+		m := d.clockNow().Month
+		if _, end := d.calendar().OfMonth(m, zone); !d.ended(end-1, d.rulesAt(end-1).CorrectionWindowS) {
+			return nil
+		}
+		d.editClock().Month = m + 1
+		for _, id := range d.awaited() {
+			h, _ := d.household(id)
+			if len(h.Months) == 0 || h.Months[0].Month > m {
+				continue
+			}
+			edit, err := d.editHousehold(id)
+			if err != nil {
+				return err
+			}
+			closed := edit.Months[0]
+			edit.Months = edit.Months[1:]
+			if len(edit.Months) == 0 {
+				edit.Months = nil // one encoding of none
+			}
+			edit.Closed++
+			edit.ClosedChain = NextChain(edit.ClosedChain, closed.Encode())
+			d.history = append(d.history, Event{Month: &ClosedMonth{Household: id, Number: edit.Closed, Month: closed}})
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 var provocations = map[ledger.Code][]string{
 	ledger.CodeOversized:         {"bytes " + string(make([]byte, ledger.MaxTxBytes+1))},
 	ledger.CodeMalformed:         {"bytes garbage"},
-	ledger.CodeUnknownKind:       {"bytes \x84\x07\x50" + string(make([]byte, 16)) + "\xf6\xf6"},
+	ledger.CodeUnknownKind:       {"bytes \x84\x17\x50" + string(make([]byte, 16)) + "\xf6\xf6"},
 	ledger.CodeBadSignature:      {"prefer A seq=1 min_sell=1 max_buy=1 forged"},
 	ledger.CodeGateClosed:        {"order A +1 bid seq=1 1x1"},
 	ledger.CodeTooFarAhead:       {"order A +98 bid seq=1 1x1"},
@@ -39,6 +39,16 @@ var provocations = map[ledger.Code][]string{
 	ledger.CodeNotCleared:        {"report A +2"},
 	ledger.CodeAlreadyReported:   {"report A +0"},
 	ledger.CodeBadReading:        {"report A +1 late=90000"},
+	ledger.CodeBadShare:          {"move A root seq=1 other:1"},
+	ledger.CodeBadNetwork:        {"network +2 number=1 set a<b;b<a"},
+	ledger.CodeBadRules:          {"rules +2 number=1 interval=60"},
+	ledger.CodeBadTariff:         {"rules +2 number=1 export=400000"},
+	ledger.CodeInThePast:         {"rules +1 number=1 fee=1"},
+	ledger.CodeNotOperator:       {"envelope root +2 seq=1 export_w=1 operator=1"},
+	ledger.CodeBadLimit:          {"envelope root +2 seq=1 export_w=1"},
+	ledger.CodeBelowFloor:        {"network +2 number=1 set f1<root", "envelope f1 +2 seq=1 import_w=100", "move A f1 seq=1", "envelope f1 +2 seq=2 import_w=4199"},
+	ledger.CodeNotSettled:        {"correct A +1 version=1 import=1 export=1"},
+	ledger.CodeBadProof:          {"correct A +0 version=1 import=1 export=1 proof=0"},
 	ledger.CodeTickNotNext:       {"tick +3"},
 	ledger.CodeTickMisplaced:     {"tick +2", "prefer A seq=1 min_sell=1 max_buy=1"},
 }
@@ -56,6 +66,15 @@ var scripted = map[ledger.Code]func(t *testing.T, s *street) []byte{
 		r := ledger.RegisterHousehold{Key: ledgertest.Public(c.Household), Device: ledgertest.Public(c.Device), Network: ledgertest.Public(c.Network), Node: "feeder"}
 		r.Approvals = s.Approve(r.AdmissionBytes(ledgertest.ChainID), 2)
 		return r.Sign(ledgertest.ChainID, c.Household)
+	},
+	ledger.CodeTooManyPending: func(t *testing.T, s *street) []byte {
+		t.Helper()
+		for i := range 16 {
+			if _, err := s.run([]string{"block"}, []string{fmt.Sprintf("rules +%d number=%d fee=1", 2+i, 1+i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.Decide(ledger.SetRules{Number: 17, From: s.First + 30, Rules: ledger.DefaultRules()}, 2)
 	},
 	ledger.CodeWindowClosed: func(t *testing.T, s *street) []byte {
 		t.Helper()

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"maps"
 	"slices"
+
+	"github.com/commonwatt/commonwatt/market"
 )
 
 // Record is one changed record; a nil Value deletes it.
@@ -44,7 +46,14 @@ func (d *draft) seal(history []Event) *Delta {
 		}
 		return d.base.values[k]
 	})
-	delta.next = func(s *State) { d.install(s, keys, hashes, delta.appHash) }
+	delta.next = func(s *State) {
+		for _, r := range records {
+			if r.Value == nil {
+				delete(s.values, r.Key)
+			}
+		}
+		d.install(s, keys, hashes, delta.appHash)
+	}
 	return delta
 }
 
@@ -72,7 +81,28 @@ func (d *draft) encodeChanges() map[string][]byte {
 			values[intervalKey(k)] = nil
 		}
 	}
+	encodeVersions(values, d.base.rules, d.rules, rulesKey, func(r *Rules) any { return r })
+	encodeVersions(values, d.base.networks, d.networks, networkKey, func(n *Network) any { return n.Nodes })
+	for i, o := range d.operators {
+		if d.base.operators[i] != o {
+			values[operatorKey(i)] = encode(o)
+		}
+	}
 	return values
+}
+
+// encodeVersions notes the versions that are new, and those that are gone.
+func encodeVersions[T any](values map[string][]byte, before, after versions[T], key func(market.Interval) string, content func(*T) any) {
+	for _, v := range before[1:] {
+		if after.find(v.from) == nil {
+			values[key(v.from)] = nil
+		}
+	}
+	for _, v := range after[1:] {
+		if before.find(v.from) != v.value {
+			values[key(v.from)] = encode(content(v.value))
+		}
+	}
 }
 
 // mergeKeys gives the sorted keys after the changes, and the hash of each
@@ -99,6 +129,7 @@ func (d *draft) mergeKeys(records []Record) ([]string, map[string][32]byte) {
 
 // install writes the draft into the state it was made from.
 func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, root [32]byte) {
+	s.charter = d.charter
 	if d.clock != nil {
 		s.clock = *d.clock
 	}
@@ -113,7 +144,6 @@ func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, roo
 			s.intervals[k] = r.tidy()
 		} else {
 			delete(s.intervals, k)
-			delete(s.values, intervalKey(k))
 		}
 	}
 	maps.Copy(s.values, hashes)

@@ -10,6 +10,7 @@ import (
 // draft is a state with changes laid over it. Reading falls through to the base;
 // edit methods copy a record before it may be written to. The base never changes.
 type draft struct {
+	charter
 	base       *State
 	clock      *clockRecord
 	accounts   map[market.Account]market.Money
@@ -18,8 +19,10 @@ type draft struct {
 	intervals  map[market.Interval]*draftInterval // nil value: deleted
 	history    []Event
 
-	seed [32]byte // of the block
-	last bool     // the transaction at hand is the last of its block
+	seed    [32]byte // of the block
+	last    bool     // the transaction at hand is the last of its block
+	clearer *market.Clearer
+	monthOf map[market.Interval]market.Month
 }
 
 // draftInterval is an IntervalRecord being changed. New entries wait in fresh,
@@ -44,14 +47,24 @@ func (di *draftInterval) tidy() *IntervalRecord {
 	return &di.record
 }
 
-// Event is one line of history: a household's Settlement or an Interval's result.
+// Event is one line of history: a household's Settlement, an Interval's result, or a
+// household's month that is closed.
 type Event struct {
 	Settlement *Settlement
 	Result     *MarketResult
+	Month      *ClosedMonth
+}
+
+// ClosedMonth is a household's Month that is final.
+type ClosedMonth struct {
+	Household market.HouseholdID
+	Number    uint64 // of the household's, from 1 on: the order in which its chain covers them
+	Month     Month
 }
 
 func newDraft(s *State) *draft {
 	return &draft{
+		charter:    s.charter,
 		base:       s,
 		accounts:   map[market.Account]market.Money{},
 		households: map[market.HouseholdID]*Household{},
@@ -60,7 +73,6 @@ func newDraft(s *State) *draft {
 	}
 }
 
-func (d *draft) rules() *Rules             { return &d.base.genesis.Rules }
 func (d *draft) calendar() market.Calendar { return d.base.genesis.Calendar() }
 
 func (d *draft) next() market.Interval { return d.clockNow().Next }
@@ -96,6 +108,7 @@ func (d *draft) editHousehold(id market.HouseholdID) (*Household, error) {
 		return nil, fmt.Errorf("household %s: not registered", id)
 	}
 	c := *h
+	c.Months = slices.Clone(h.Months)
 	d.households[id] = &c
 	return &c, nil
 }

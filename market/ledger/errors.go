@@ -11,7 +11,8 @@ import (
 type Code uint32
 
 // The codes. 0 is success; 1 to 9 are about bytes, 10 to 29 about orders (R2), 30
-// to 49 about members and meters, 50 to 69 about reports, 70 to 79 about ticks.
+// to 39 about members and meters, 40 to 49 about decisions and envelopes, 50 to 69 about
+// reports, 70 to 79 about ticks.
 const (
 	CodeOK                Code = 0
 	CodeMalformed         Code = 1
@@ -33,11 +34,22 @@ const (
 	CodeNotApproved       Code = 31
 	CodeBadKey            Code = 32
 	CodeUnknownNode       Code = 33
+	CodeBadShare          Code = 34
+	CodeBadNetwork        Code = 40
+	CodeBadRules          Code = 41
+	CodeBadTariff         Code = 42
+	CodeInThePast         Code = 43
+	CodeTooManyPending    Code = 44
+	CodeNotOperator       Code = 45
+	CodeBelowFloor        Code = 46
+	CodeBadLimit          Code = 47
 	CodeUnknownMeter      Code = 50
 	CodeNotCleared        Code = 51
 	CodeAlreadyReported   Code = 52
 	CodeBadReading        Code = 53
 	CodeWindowClosed      Code = 54
+	CodeNotSettled        Code = 55
+	CodeBadProof          Code = 56
 	CodeTickNotNext       Code = 70
 	CodeTickMisplaced     Code = 71
 )
@@ -63,11 +75,22 @@ var codeNames = map[Code]string{
 	CodeNotApproved:       "not-approved",
 	CodeBadKey:            "bad-key",
 	CodeUnknownNode:       "unknown-node",
+	CodeBadShare:          "bad-share",
+	CodeBadNetwork:        "bad-network",
+	CodeBadRules:          "bad-rules",
+	CodeBadTariff:         "bad-tariff",
+	CodeInThePast:         "in-the-past",
+	CodeTooManyPending:    "too-many-pending",
+	CodeNotOperator:       "not-operator",
+	CodeBelowFloor:        "below-floor",
+	CodeBadLimit:          "bad-limit",
 	CodeUnknownMeter:      "unknown-meter",
 	CodeNotCleared:        "not-cleared",
 	CodeAlreadyReported:   "already-reported",
 	CodeBadReading:        "bad-reading",
 	CodeWindowClosed:      "window-closed",
+	CodeNotSettled:        "not-settled",
+	CodeBadProof:          "bad-proof",
 	CodeTickNotNext:       "tick-not-next",
 	CodeTickMisplaced:     "tick-misplaced",
 }

@@ -80,6 +80,8 @@ func (s *State) place(prefix byte, rest string, value []byte) error {
 		return s.placeMeter(rest, value)
 	case prefixInterval:
 		return s.placeInterval(rest, value)
+	case prefixNetwork, prefixOperator, prefixRules:
+		return s.placeCharter(prefix, rest, value)
 	default:
 		return fmt.Errorf("unknown type %q", prefix)
 	}
@@ -134,8 +136,8 @@ func (s *State) placeInterval(rest string, value []byte) error {
 	if err := decode(value, r); err != nil {
 		return err
 	}
-	if r.State > IntervalSettled {
-		return fmt.Errorf("state %d, want at most %d", r.State, IntervalSettled)
+	if r.State > IntervalDelivered {
+		return fmt.Errorf("state %d, want at most %d", r.State, IntervalDelivered)
 	}
 	for i := 1; i < len(r.Entries); i++ {
 		if compareHouseholds(r.Entries[i-1].Household, r.Entries[i].Household) >= 0 {
@@ -143,6 +145,45 @@ func (s *State) placeInterval(rest string, value []byte) error {
 		}
 	}
 	s.intervals[k] = r
+	return nil
+}
+
+// placeCharter puts a decision or a grid operator's record where it belongs.
+func (s *State) placeCharter(prefix byte, rest string, value []byte) error {
+	k, err := intervalOfKey(rest)
+	if err != nil {
+		return err
+	}
+	switch prefix {
+	case prefixRules:
+		r := new(Rules)
+		if err := decode(value, r); err != nil {
+			return err
+		}
+		if err := r.Validate(); err != nil {
+			return err
+		}
+		s.rules = s.rules.with(k, r)
+	case prefixNetwork:
+		var nodes []Node
+		if err := decode(value, &nodes); err != nil {
+			return err
+		}
+		n, err := newNetwork(nodes)
+		if err != nil {
+			return err
+		}
+		s.networks = s.networks.with(k, n)
+	default:
+		o := new(Operator)
+		if err := decode(value, o); err != nil {
+			return err
+		}
+		if k >= market.Interval(len(s.genesis.Operators)) {
+			return fmt.Errorf("the genesis has %d grid operators", len(s.genesis.Operators))
+		}
+		s.operators[uint64(k)] = o //nolint:gosec // never negative
+	}
 	return nil
 }
 

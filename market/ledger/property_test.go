@@ -102,6 +102,7 @@ func TestReplicasAgree(t *testing.T) {
 			b := traffic.Block()
 			verified := verifyAll(two.state, b)
 			d1, r1 := one.apply(t, b)
+			traffic.Note(d1)
 			b.Verified = func(hash [32]byte, by ledger.Key) bool { return verified[hash] == by }
 			d2, r2 := two.apply(t, b)
 			if d1.AppHash() != d2.AppHash() || one.state.AppHash() != d1.AppHash() {
@@ -141,10 +142,13 @@ func verifyAll(s *ledger.State, b ledger.Block) map[[32]byte]ledger.Key {
 func events(d *ledger.Delta) []string {
 	var out []string
 	for _, e := range d.History {
-		if e.Settlement != nil {
-			out = append(out, fmt.Sprintf("%x", e.Settlement.Encode()))
-		} else {
+		switch {
+		case e.Settlement != nil:
+			out = append(out, fmt.Sprintf("%s %x", e.Settlement.Household, e.Settlement.Encode()))
+		case e.Result != nil:
 			out = append(out, fmt.Sprintf("%x", e.Result.Encode()))
+		default:
+			out = append(out, fmt.Sprintf("%s %d %x", e.Month.Household, e.Month.Number, e.Month.Month.Encode()))
 		}
 	}
 	return out
@@ -181,7 +185,9 @@ func TestRefusedChangesNothing(t *testing.T) {
 					t.Fatalf("refused without its refused neighbours: %v", receipt.Refusal)
 				}
 			}
-			if d, _ := r.apply(t, b); d.AppHash() != clean.AppHash() {
+			d, _ := r.apply(t, b)
+			traffic.Note(d)
+			if d.AppHash() != clean.AppHash() {
 				t.Fatalf("AppHash %x, without the refused %x", d.AppHash(), clean.AppHash())
 			}
 		}
@@ -229,7 +235,7 @@ func TestLateEqualsInTime(t *testing.T) {
 			step := ledger.Step{Price: market.Price(80_000 + rng.IntN(220_000)), WattHours: market.WattHours(1 + rng.IntN(3000))}
 			found.Txs = append(found.Txs, c.Order(h, k, []market.Side{market.Bid, market.Offer}[i%2], 1, step))
 		}
-		found.Txs = append(found.Txs, ledger.NewTick(k, k))
+		found.Txs = append(found.Txs, ledger.NewTick(k, k, k))
 		inTime, late := newReplica(t, c.Genesis), newReplica(t, c.Genesis)
 		inTime.must(t, found)
 		late.must(t, found)
@@ -241,7 +247,7 @@ func TestLateEqualsInTime(t *testing.T) {
 
 		rng.Shuffle(len(reports), func(i, j int) { reports[i], reports[j] = reports[j], reports[i] })
 		early := rng.IntN(len(reports))
-		wait := ledger.NewTick(k+1, k+6) // the deadline passes
+		wait := ledger.NewTick(k+1, k+6, k+1) // the deadline passes
 		late.must(t, ledger.Block{Txs: append(slices.Clone(reports[:early]), wait)})
 		for _, r := range reports[early:] {
 			late.must(t, ledger.Block{Txs: [][]byte{r}})

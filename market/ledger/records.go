@@ -24,19 +24,53 @@ func (m MeterID) String() string { return hex.EncodeToString(m[:]) }
 // Household is a member's record. A pointer handed out by a State is shared and
 // must not be written to.
 type Household struct {
-	_             struct{} `cbor:",toarray"`
-	Key           Key      // cold household key; its hash is the HouseholdID
-	Device        Key      // the gateway: signs orders, preferences and reports
-	Network       Key      // libp2p identity of the gateway
-	Node          string   // where it hangs in the network
+	_             struct{}        `cbor:",toarray"`
+	Key           Key             // cold household key; its hash is the HouseholdID
+	Device        Key             // the gateway: signs orders, preferences and reports
+	Network       Key             // libp2p identity of the gateway
+	Node          string          // where it hangs in the network
+	Participation []Participation // of its meter, by community; empty: all of it takes part here
+	ShareKey      int64           // its static part under the rule sharing; 0: none
+	MembershipSeq uint64          // of the newest Membership; 0: as admitted
 	Meter         MeterID
 	HasMeter      bool
-	MinSell       market.Price // the standing Preference
+	MinSell       market.Price // the standing Preference; meaningless while PreferenceSeq is 0
 	MaxBuy        market.Price
-	PreferenceSeq uint64
+	PreferenceSeq uint64 // 0: never set, the no-regret pair of the tariff at its node
 	Balance       market.Money
 	Settled       uint64   // Settlements so far, corrections included
-	Chain         [32]byte // hash chain over its Settlements
+	Months        []Month  // those that may still change, oldest first
+	Closed        uint64   // Months closed
+	ClosedChain   [32]byte // hash chain over them
+}
+
+// MaxCommunities is how many communities a household may take part in.
+const MaxCommunities = 5
+
+// Participation is the part of a household's meter that takes part in a community.
+type Participation struct {
+	_         struct{} `cbor:",toarray"`
+	Community string   // its name
+	Permille  uint16   // of the meter, 1 to 1000
+}
+
+// wholeMeter is all of a meter, in permille.
+const wholeMeter = 1000
+
+// span is where a community's part of the meter lies, in permille from 0 to 1000:
+// the parts stand one after the other in the order of the communities' names, so that
+// what communities count of a meter adds up to what it counted (see market.ShareOf).
+func (h *Household) span(community string) (from, to uint16) {
+	if len(h.Participation) == 0 {
+		return 0, wholeMeter
+	}
+	for _, p := range h.Participation {
+		if p.Community == community {
+			return from, from + p.Permille
+		}
+		from += p.Permille
+	}
+	return from, from
 }
 
 // SignedBy says who signs a meter's readings.
@@ -82,6 +116,8 @@ const (
 	QualityGood       Quality = 1 // two readings at the Interval's own boundaries
 	QualityEstimated  Quality = 2 // its share of a span between two readings
 	QualitySubstitute Quality = 3 // no report by the deadline: the allocation taken as delivered (R8)
+	QualityDoubtful   Quality = 4 // as reported, but the meter itself marked a reading
+	QualityCorrected  Quality = 5 // as the cooperative corrected it (R5)
 )
 
 // String returns the quality's name.
@@ -95,6 +131,10 @@ func (q Quality) String() string {
 		return "estimated"
 	case QualitySubstitute:
 		return "substitute"
+	case QualityDoubtful:
+		return "doubtful"
+	case QualityCorrected:
+		return "corrected"
 	default:
 		return fmt.Sprintf("quality-%d", uint8(q))
 	}
@@ -115,47 +155,6 @@ func marketSteps(steps []Step) []market.Step {
 	return out
 }
 
-// Move is market.Transfer as the history keeps it. The Interval is the record's;
-// an empty account is the record's own household.
-type Move struct {
-	_      struct{} `cbor:",toarray"`
-	Kind   market.TransferKind
-	Debit  market.Account
-	Credit market.Account
-	Amount market.Money
-}
-
-// movesOf shortens the household's own account to nothing.
-func movesOf(ts []market.Transfer, own market.Account) []Move {
-	short := func(a market.Account) market.Account {
-		if a == own {
-			return ""
-		}
-		return a
-	}
-	out := make([]Move, len(ts))
-	for i, t := range ts {
-		out[i] = Move{Kind: t.Kind, Debit: short(t.Debit), Credit: short(t.Credit), Amount: t.Amount}
-	}
-	return out
-}
-
-// Transfers gives the moves back as Transfers of the Interval; own is the
-// household's account, or empty for a MarketResult.
-func Transfers(k market.Interval, moves []Move, own market.Account) []market.Transfer {
-	long := func(a market.Account) market.Account {
-		if a == "" {
-			return own
-		}
-		return a
-	}
-	out := make([]market.Transfer, len(moves))
-	for i, m := range moves {
-		out[i] = market.Transfer{Debit: long(m.Debit), Credit: long(m.Credit), Amount: m.Amount, Kind: m.Kind, Interval: k}
-	}
-	return out
-}
-
 // Entry is one household's part in an Interval.
 type Entry struct {
 	_         struct{} `cbor:",toarray"`
@@ -164,51 +163,121 @@ type Entry struct {
 	OfferSeq  uint64
 	Bid       []Step // falling prices; empty: none
 	Offer     []Step // rising prices; empty: none
-	Bought    market.WattHours
-	Sold      market.WattHours
-	Price     market.Price
-	Import    market.WattHours // metered; meaningless while Quality is missing
-	Export    market.WattHours
-	Quality   Quality
-	Version   uint32 // Settlements made of this entry
+
+	// As it was at the gate.
+	Node      uint32 // index in the network of the Interval
+	ShareFrom uint16 // its meter's part that takes part here, in permille of the whole
+	ShareTo   uint16
+	ShareKey  int64
+	MinSell   market.Price // the Preference; both 0 unless the Interval is Metered
+	MaxBuy    market.Price
+
+	Bought  market.WattHours
+	Sold    market.WattHours
+	Buy     market.Money     // what it pays for Bought
+	Sell    market.Money     // what it is paid for Sold
+	Import  market.WattHours // metered, the part that takes part; meaningless while Quality is missing
+	Export  market.WattHours
+	Quality Quality
+
+	StartSeq uint64 // the readings that prove it; 0: none
+	EndSeq   uint64
+	Version  uint32 // Settlements made of this entry
 }
 
 // IntervalState says how far an Interval has come.
 type IntervalState uint8
 
-// The states of R5 that this version knows.
+// The states of R5. When the correction window closes the record goes: what was
+// settled is then final.
 const (
-	IntervalOpen    IntervalState = 0 // orders are taken
-	IntervalCleared IntervalState = 1 // the gate has closed; reports are awaited
-	IntervalSettled IntervalState = 2 // settled; the entries left are substitutes that may be corrected
+	IntervalOpen      IntervalState = 0 // orders are taken
+	IntervalCleared   IntervalState = 1 // the gate has closed, the auction is decided; reports are awaited
+	IntervalSettled   IntervalState = 2 // settled, and may be corrected
+	IntervalDelivered IntervalState = 3 // the gate has closed; reports are awaited, and decide the auction (R6)
 )
 
-// IntervalRecord is an Interval that is not finished. Entries are sorted by household.
+// String returns the state's name.
+func (s IntervalState) String() string {
+	switch s {
+	case IntervalOpen:
+		return "open"
+	case IntervalCleared:
+		return "cleared"
+	case IntervalSettled:
+		return "settled"
+	case IntervalDelivered:
+		return "delivered"
+	default:
+		return fmt.Sprintf("interval-state-%d", uint8(s))
+	}
+}
+
+// IntervalRecord is an Interval that is not final. Entries are sorted by household;
+// of a settled one only those are left whose Settlement is not the one in Root.
 type IntervalRecord struct {
 	_          struct{} `cbor:",toarray"`
 	State      IntervalState
-	Price      market.Price // at the root
+	Metered    bool               // cleared by metered energy (R6)
+	Seed       [32]byte           // decides ties; from the block that closed the gate
+	Prices     []market.Price     // by node, in the order of the network of the Interval; empty until cleared
+	Flows      []market.WattHours // by node, towards its parent; at the root 0
 	GridImport market.WattHours
 	GridExport market.WattHours
 	Welfare    market.Money
+	Surplus    market.Money // what the rule leaves over, see market.Clearing
+	Root       [32]byte     // of the tree over the first Settlements; zero until settled
 	Entries    []Entry
 }
 
-// Settlement is what the history keeps of one household and Interval; the
-// household's record holds the hash chain over them.
+// Price is that at the root, where the community meets the grid.
+func (r *IntervalRecord) Price(network *Network) (market.Price, bool) {
+	return r.PriceAt(network.root)
+}
+
+// PriceAt is the price at a node, by its index in the network of the Interval.
+func (r *IntervalRecord) PriceAt(node uint32) (market.Price, bool) {
+	if int(node) >= len(r.Prices) {
+		return 0, false
+	}
+	return r.Prices[node], true
+}
+
+// Settlement is what the history keeps of one household and Interval: all that its
+// Transfers follow from. The hash chain of the household's Month is over them.
 type Settlement struct {
-	_         struct{} `cbor:",toarray"`
-	Number    uint64   // of the household's, from 1 on: the order in which the chain covers them
-	Interval  market.Interval
-	Household market.HouseholdID
-	Version   uint32 // 1 is the first; each correction adds one
-	Bought    market.WattHours
-	Sold      market.WattHours
-	Price     market.Price
-	Import    market.WattHours
-	Export    market.WattHours
-	Quality   Quality
-	Moves     []Move
+	_        struct{} `cbor:",toarray"`
+	Number   uint64   // within the month, from 1 on: the order in which the chain covers them
+	Interval market.Interval
+	Version  uint32 // 1 is the first; each correction adds one, and has the difference as Moves
+	Node     uint32 // index in the network of the Interval, and so in MarketResult.Nodes
+	Metered  bool
+	BidSeq   uint64 // the orders at the gate; 0: none
+	OfferSeq uint64
+	StartSeq uint64 // the readings that prove it; 0: none
+	EndSeq   uint64
+	Bought   market.WattHours
+	Sold     market.WattHours
+	Price    market.Price // at its node
+	Import   market.WattHours
+	Export   market.WattHours
+	Quality  Quality
+	Retail   market.Price // at its node
+	FeedIn   market.Price
+	Fee      market.Price // the community fee
+	Alone    market.Money // what the metered energy costs without the community
+	Moves    []Move
+
+	Household market.HouseholdID `cbor:"-"` // whose chain it is in
+	Height    int64              `cbor:"-"` // the block; 0 where that is not known
+}
+
+// NodeResult is what an Interval came to at one node.
+type NodeResult struct {
+	_     struct{} `cbor:",toarray"`
+	Node  string
+	Price market.Price
+	Flow  market.WattHours // towards its parent, see market.Flow
 }
 
 // MarketResult is what the history keeps of a settled Interval as a whole; the
@@ -217,21 +286,31 @@ type MarketResult struct {
 	_          struct{} `cbor:",toarray"`
 	Number     uint64   // from 1 on: the order in which the chain covers them
 	Interval   market.Interval
-	Price      market.Price
+	Metered    bool
+	Price      market.Price     // at the root
 	Bought     market.WattHours // by all households, from each other and from the grid
+	Sold       market.WattHours
+	Import     market.WattHours // metered, by all households
+	Export     market.WattHours
 	GridImport market.WattHours
 	GridExport market.WattHours
 	Welfare    market.Money
 	Households uint64
+	Root       [32]byte // of the tree over the households' first Settlements
+	Nodes      []NodeResult
 	Moves      []Move
+
+	Height int64 `cbor:"-"` // the block; 0 where that is not known
 }
 
 // clockRecord is the ledger's own place in time.
 type clockRecord struct {
-	_       struct{}        `cbor:",toarray"`
-	Next    market.Interval // the Interval whose gate closes next
-	Settled uint64          // MarketResults so far
-	Chain   [32]byte        // hash chain over them
+	_         struct{}        `cbor:",toarray"`
+	Next      market.Interval // the Interval whose gate closes next
+	Settled   uint64          // MarketResults so far
+	Chain     [32]byte        // hash chain over them
+	Decisions uint64          // of the cooperative, on its rules and its network
+	Month     market.Month    // the oldest that is not closed for all households
 }
 
 // Keys of the records. The first byte tells the type; order of bytes is order of
@@ -243,14 +322,25 @@ const (
 	prefixHousehold = 'h'
 	prefixInterval  = 'i'
 	prefixMeter     = 'm'
+	prefixNetwork   = 'n'
+	prefixOperator  = 'o'
+	prefixRules     = 'r'
 )
 
 func accountKey(a market.Account) string       { return string(prefixAccount) + string(a) }
 func householdKey(h market.HouseholdID) string { return string(prefixHousehold) + string(h[:]) }
 func meterKey(m MeterID) string                { return string(prefixMeter) + string(m[:]) }
-func intervalKey(k market.Interval) string {
-	return string(binary.BigEndian.AppendUint64([]byte{prefixInterval}, uint64(k))) //nolint:gosec // never negative
+func intervalKey(k market.Interval) string     { return numberKey(prefixInterval, uint64(k)) } //nolint:gosec // never negative
+func networkKey(k market.Interval) string      { return numberKey(prefixNetwork, uint64(k)) }  //nolint:gosec // never negative
+func rulesKey(k market.Interval) string        { return numberKey(prefixRules, uint64(k)) }    //nolint:gosec // never negative
+func operatorKey(i uint64) string              { return numberKey(prefixOperator, i) }
+
+func numberKey(prefix byte, n uint64) string {
+	return string(binary.BigEndian.AppendUint64([]byte{prefix}, n))
 }
+
+// HouseholdKey is the key of a household's record, for State.Prove.
+func HouseholdKey(h market.HouseholdID) string { return householdKey(h) }
 
 // KeyText names a record's key in words for people: "household 3f2a...".
 func KeyText(key string) string {
@@ -269,62 +359,19 @@ func KeyText(key string) string {
 		return "household " + hex.EncodeToString([]byte(rest))
 	case prefixMeter:
 		return "meter " + hex.EncodeToString([]byte(rest))
-	case prefixInterval:
+	case prefixInterval, prefixNetwork, prefixOperator, prefixRules:
 		if len(rest) == 8 {
-			return fmt.Sprintf("interval %d", binary.BigEndian.Uint64([]byte(rest)))
+			n := binary.BigEndian.Uint64([]byte(rest))
+			switch key[0] {
+			case prefixNetwork:
+				return fmt.Sprintf("network from interval %d on", n)
+			case prefixOperator:
+				return fmt.Sprintf("grid operator %d", n)
+			case prefixRules:
+				return fmt.Sprintf("rules from interval %d on", n)
+			}
+			return fmt.Sprintf("interval %d", n)
 		}
 	}
 	return fmt.Sprintf("unknown record %x", key)
-}
-
-// NextChain is one step of a hash chain over the history: zero at first, then
-// SHA-256 of the chain so far and the next encoded Settlement or MarketResult.
-func NextChain(prev [32]byte, encoded []byte) [32]byte {
-	return sha256.Sum256(append(prev[:], encoded...))
-}
-
-// Encode gives the bytes that the household's hash chain covers.
-func (s *Settlement) Encode() []byte { return encode(s) }
-
-// Encode gives the bytes that the clock's hash chain covers.
-func (r *MarketResult) Encode() []byte { return encode(r) }
-
-// DecodeSettlement reads what Encode gave.
-func DecodeSettlement(b []byte) (*Settlement, error) {
-	s := new(Settlement)
-	if err := decode(b, s); err != nil {
-		return nil, fmt.Errorf("settlement: %w", err)
-	}
-	return s, nil
-}
-
-// DecodeMarketResult reads what Encode gave.
-func DecodeMarketResult(b []byte) (*MarketResult, error) {
-	r := new(MarketResult)
-	if err := decode(b, r); err != nil {
-		return nil, fmt.Errorf("market result: %w", err)
-	}
-	return r, nil
-}
-
-// HistoryLength reads from encoded records how many Settlements there are of a
-// household so far, and of the zero id how many MarketResults. record returns nil for
-// a record that is not there.
-func HistoryLength(h market.HouseholdID, record func(key string) ([]byte, error)) (uint64, error) {
-	key := householdKey(h)
-	if h == (market.HouseholdID{}) {
-		key = string(prefixClock)
-	}
-	raw, err := record(key)
-	if err != nil || raw == nil {
-		return 0, err
-	}
-	if key == string(prefixClock) {
-		var c clockRecord
-		err = decode(raw, &c)
-		return c.Settled, err
-	}
-	var r Household
-	err = decode(raw, &r)
-	return r.Settled, err
 }

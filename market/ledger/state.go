@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cometbft/cometbft/crypto/merkle"
 
@@ -17,6 +18,7 @@ import (
 // with Absorb; reading it concurrently is. What its methods return is shared and
 // must not be written to.
 type State struct {
+	charter
 	chainID    string
 	genesis    Genesis
 	clock      clockRecord
@@ -44,7 +46,8 @@ func Found(chainID string, g Genesis) (*State, *Delta, error) {
 		return nil, nil, err
 	}
 	d := newDraft(s)
-	d.clock = &clockRecord{Next: g.Calendar().NextGate(g.Epoch)}
+	first := g.Calendar().NextGate(g.Epoch)
+	d.clock = &clockRecord{Next: first, Month: g.Calendar().MonthOf(first, g.Rules.Zone())}
 	delta := d.seal(nil)
 	s.Absorb(delta)
 	return s, delta, nil
@@ -57,7 +60,15 @@ func emptyState(chainID string, g Genesis) (*State, error) {
 	if err := g.Validate(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
+	network, err := newNetwork(g.Network)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: network: %w", err)
+	}
 	s := &State{
+		charter: charter{
+			rules: versions[Rules]{{value: &g.Rules}}, networks: versions[Network]{{value: network}},
+			operators: map[uint64]*Operator{},
+		},
 		chainID: chainID, genesis: g,
 		accounts:   map[market.Account]market.Money{},
 		households: map[market.HouseholdID]*Household{},
@@ -113,8 +124,80 @@ func (s *State) ChainID() string { return s.chainID }
 // Genesis returns what the community started from.
 func (s *State) Genesis() Genesis { return s.genesis }
 
-// Rules returns the community's rules.
-func (s *State) Rules() Rules { return s.genesis.Rules }
+// Rules returns the community's rules for the Interval whose gate closes next.
+func (s *State) Rules() Rules { return *s.rulesAt(s.clock.Next) }
+
+// RulesAt returns those of an Interval that is not final yet, or is to come. They are
+// shared and must not be written to.
+func (s *State) RulesAt(k market.Interval) *Rules { return s.rulesAt(k) }
+
+// NetworkAt returns the network of an Interval that is not final yet, or is to come.
+func (s *State) NetworkAt(k market.Interval) *Network { return s.networkAt(k) }
+
+// TariffAt returns what the grid charges and pays at a node in an Interval, fees
+// included; nil when islanded, or if there is no such node.
+func (s *State) TariffAt(k market.Interval, node string) *market.Tariff {
+	i, ok := s.networkAt(k).Index(node)
+	if !ok {
+		return nil
+	}
+	return s.tariffAt(k, i)
+}
+
+// LimitAt returns what binds at a node in an Interval: Envelopes, else its own limits.
+func (s *State) LimitAt(k market.Interval, node string) Limit {
+	network := s.networkAt(k)
+	i, ok := network.Index(node)
+	if !ok {
+		return Limit{}
+	}
+	return s.limitsAt(k)[node].over(&network.Nodes[i])
+}
+
+// PreferenceAt returns a household's standing Preference in an Interval: what it has
+// set, or the no-regret pair of the tariff at its node.
+func (s *State) PreferenceAt(k market.Interval, id market.HouseholdID) (market.Preference, bool) {
+	h, ok := s.households[id]
+	if !ok {
+		return market.Preference{}, false
+	}
+	node, ok := s.networkAt(k).Index(h.Node)
+	if !ok {
+		return market.Preference{}, false
+	}
+	return s.preferenceAt(k, h, node), true
+}
+
+// Operator returns the record of a grid operator, by its place in the genesis.
+func (s *State) Operator(i uint64) (*Operator, bool) {
+	o, ok := s.operators[i]
+	return o, ok
+}
+
+// Decisions returns how many decisions the cooperative has made: the next has the number
+// above.
+func (s *State) Decisions() uint64 { return s.clock.Decisions }
+
+// OpenMonth returns the oldest month that is not closed: all before it are final.
+func (s *State) OpenMonth() market.Month { return s.clock.Month }
+
+// Zone returns the community's time zone, that of its days and months.
+func (s *State) Zone() *time.Location { return s.genesis.Rules.Zone() }
+
+// Prove returns a record and the path from it to the AppHash; ok is false if there is
+// no such record. It costs as much as hashing all records' keys.
+func (s *State) Prove(key string) (leaf []byte, proof *merkle.Proof, ok bool) {
+	at, ok := slices.BinarySearch(s.keys, key)
+	if !ok {
+		return nil, nil, false
+	}
+	leaves := make([][]byte, len(s.keys))
+	for i, k := range s.keys {
+		leaves[i] = Leaf(k, s.values[k])
+	}
+	_, proofs := merkle.ProofsFromByteSlices(leaves)
+	return leaves[at], proofs[at], true
+}
 
 // Clock returns the community's clock.
 func (s *State) Clock() market.Clock { return s.genesis.Clock() }

@@ -19,10 +19,11 @@ import (
 func TestTraffic(t *testing.T) {
 	c := ledgertest.New(shortRules())
 	r := newReplica(t, c.Genesis)
-	traffic := ledgertest.NewTraffic(c, r.state, 5, rand.New(rand.NewPCG(1, 2)))
+	traffic := ledgertest.NewTraffic(c, r.state, 5, rand.New(rand.NewPCG(1, 3)))
 	seen := map[string]int{}
 	for range 500 {
 		d, receipts := r.apply(t, traffic.Block())
+		traffic.Note(d)
 		for _, receipt := range receipts {
 			seen[receipt.Kind.String()+" "+receipt.Code().String()]++
 		}
@@ -61,7 +62,8 @@ func lively(tb testing.TB, blocks int) (*ledgertest.Community, *replica) {
 	r := newReplica(tb, c.Genesis)
 	traffic := ledgertest.NewTraffic(c, r.state, 5, rand.New(rand.NewPCG(3, 4)))
 	for range blocks {
-		r.apply(tb, traffic.Block())
+		d, _ := r.apply(tb, traffic.Block())
+		traffic.Note(d)
 	}
 	return c, r
 }
@@ -240,13 +242,13 @@ func TestTickOfManyGates(t *testing.T) {
 	}
 	r.must(t, b)
 	to := c.First + ledger.MaxTickSpan - 1
-	r.must(t, ledger.Block{Txs: [][]byte{ledger.NewTick(c.First, to)}})
+	r.must(t, ledger.Block{Txs: [][]byte{ledger.NewTick(c.First, to, c.First)}})
 	if got, want := r.state.Next()-c.First, market.Interval(65536/20); got != want {
 		t.Errorf("closed %d gates, want %d", got, want)
 	}
 	ticks := 1
 	for ; r.state.Next() <= to; ticks++ {
-		r.must(t, ledger.Block{Txs: [][]byte{ledger.NewTick(r.state.Next(), to)}})
+		r.must(t, ledger.Block{Txs: [][]byte{ledger.NewTick(r.state.Next(), to, r.state.Next())}})
 		r.restart(t)
 	}
 	if ticks != 4 {

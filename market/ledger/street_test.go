@@ -21,25 +21,27 @@ type street struct {
 	state   *ledger.State
 	homes   map[string]*ledgertest.Home
 	counted map[string]map[market.Interval][2]uint64
+	history []ledger.Event
 	height  byte
 }
 
-func newStreet(change func(*ledger.Rules)) *street {
+func newStreet(change func(*ledger.Rules), nodes ...ledger.Node) *street {
 	rules := ledger.DefaultRules()
 	if change != nil {
 		change(&rules)
 	}
-	c := ledgertest.New(rules)
+	c := ledgertest.New(rules, nodes...)
 	return &street{Community: c, state: c.State(), homes: map[string]*ledgertest.Home{}, counted: map[string]map[market.Interval][2]uint64{}}
 }
 
 // run does one step of a script:
 //
-//	community [deadline=S] [window=S] [ahead=N] [fee=P] [credit=M] [islanded=1]   begins anew
+//	community [deadline=S] [window=S] [ahead=N] [fee=P] [credit=M] [islanded=1] [metered=1] [floor=W]
+//	          [rule=NAME] [network=NODES]   begins anew; for NODES see parseNodes
 //	count      each line NAME +K import=WH export=WH: what meters count
 //	block      each line a transaction (see tx): applies them as one block
 //	check      each line a transaction: what CheckTx says, nothing is applied
-//	show       each line balances, intervals, interval +K, household NAME, meter NAME
+//	show       each line balances, intervals, interval +K, household NAME, meter NAME, limit NODE +K
 func (s *street) run(args, input []string) (string, error) {
 	out := &strings.Builder{}
 	switch args[0] {
@@ -92,8 +94,23 @@ func verdict(state *ledger.State, raw []byte) string {
 
 func (s *street) begin(args []string) error {
 	var bad error
+	var nodes []ledger.Node
+	var rest []string
+	rule := market.RuleUniform
+	for _, arg := range args {
+		if text, ok := strings.CutPrefix(arg, "network="); ok {
+			if nodes, bad = parseNodes(text); bad != nil {
+				return bad
+			}
+		} else if text, ok := strings.CutPrefix(arg, "rule="); ok {
+			rule = text
+		} else {
+			rest = append(rest, arg)
+		}
+	}
 	next := newStreet(func(r *ledger.Rules) {
-		for _, arg := range args {
+		r.Rule = rule
+		for _, arg := range rest {
 			key, value, _ := strings.Cut(arg, "=")
 			n, err := strconv.ParseInt(value, 10, 64)
 			set := map[string]func(){
@@ -103,6 +120,8 @@ func (s *street) begin(args []string) error {
 				"fee":      func() { r.CommunityFee = market.Price(n) },
 				"credit":   func() { r.CreditLimit = market.Money(n) },
 				"islanded": func() { r.Tariff = nil },
+				"metered":  func() { r.Clearing = ledger.ClearingMetered },
+				"floor":    func() { r.ImportFloorW = n },
 			}[key]
 			if err != nil || set == nil {
 				bad = fmt.Errorf("unknown argument %q", arg)
@@ -110,7 +129,7 @@ func (s *street) begin(args []string) error {
 			}
 			set()
 		}
-	})
+	}, nodes...)
 	*s = *next
 	return bad
 }
@@ -187,6 +206,7 @@ func (s *street) block(out *strings.Builder, input []string) error {
 		}
 	}
 	s.state.Absorb(delta)
+	s.history = append(s.history, delta.History...)
 	for _, e := range delta.History {
 		out.WriteString(s.event(e))
 	}
@@ -206,15 +226,22 @@ func (s *street) block(out *strings.Builder, input []string) error {
 func (s *street) event(e ledger.Event) string {
 	var b strings.Builder
 	var ts []market.Transfer
-	if r := e.Result; r != nil {
-		fmt.Fprintf(&b, "market #%d, +%d: price %d, bought %d, grid import %d export %d, welfare %d, households %d\n",
-			r.Number, r.Interval-s.First, r.Price, r.Bought, r.GridImport, r.GridExport, r.Welfare, r.Households)
+	switch r, h := e.Result, e.Settlement; {
+	case r != nil:
+		fmt.Fprintf(&b, "market #%d, +%d: %sprice %d, bought %d, grid import %d export %d, welfare %d, households %d\n",
+			r.Number, r.Interval-s.First, meteredText(r.Metered), r.Price, r.Bought, r.GridImport, r.GridExport, r.Welfare, r.Households)
+		if len(r.Nodes) > 1 {
+			for _, n := range r.Nodes {
+				fmt.Fprintf(&b, "  node %s: price %d, flow %d\n", n.Node, n.Price, n.Flow)
+			}
+		}
 		ts = ledger.Transfers(r.Interval, r.Moves, "")
-	} else {
-		h := e.Settlement
-		fmt.Fprintf(&b, "%s #%d, +%d version %d: bought %d sold %d at %d, import %d export %d, %s\n", s.words(h.Household.String()), h.Number,
-			h.Interval-s.First, h.Version, h.Bought, h.Sold, h.Price, h.Import, h.Export, h.Quality)
+	case h != nil:
+		fmt.Fprintf(&b, "%s #%d, +%d version %d: bought %d sold %d at %d, import %d export %d, %s, alone %d\n", s.words(h.Household.String()), h.Number,
+			h.Interval-s.First, h.Version, h.Bought, h.Sold, h.Price, h.Import, h.Export, h.Quality, h.Alone)
 		ts = ledger.Transfers(h.Interval, h.Moves, market.HouseholdAccount(h.Household))
+	default:
+		fmt.Fprintf(&b, "%s closes %s\n", s.words(e.Month.Household.String()), monthText(e.Month.Month))
 	}
 	for _, t := range ts {
 		fmt.Fprintf(&b, "  %d from %s to %s: %s\n", t.Amount, s.words(string(t.Debit)), s.words(string(t.Credit)), t.Kind)
@@ -234,7 +261,7 @@ func (s *street) show(out *strings.Builder, args []string) error {
 	case "intervals":
 		for _, k := range s.state.Intervals() {
 			r, _ := s.state.Interval(k)
-			fmt.Fprintf(out, "+%d state %d, %d entries\n", k-s.First, r.State, len(r.Entries))
+			fmt.Fprintf(out, "+%d %s, %d entries\n", k-s.First, r.State, len(r.Entries))
 		}
 	case "interval":
 		k, _, err := s.intervals(args[1])
@@ -246,10 +273,10 @@ func (s *street) show(out *strings.Builder, args []string) error {
 			fmt.Fprintln(out, "none")
 			return nil
 		}
-		fmt.Fprintf(out, "state %d, price %d, grid import %d export %d, welfare %d\n", r.State, r.Price, r.GridImport, r.GridExport, r.Welfare)
+		fmt.Fprintf(out, "%s, %sprices %v, grid import %d export %d, welfare %d\n", r.State, meteredText(r.Metered), r.Prices, r.GridImport, r.GridExport, r.Welfare)
 		for _, e := range r.Entries {
-			fmt.Fprintf(out, "%s: bid %d %v offer %d %v bought %d sold %d at %d, import %d export %d %s\n", s.words(e.Household.String()),
-				e.BidSeq, stepsText(e.Bid), e.OfferSeq, stepsText(e.Offer), e.Bought, e.Sold, e.Price, e.Import, e.Export, e.Quality)
+			fmt.Fprintf(out, "%s: bid %d %v offer %d %v bought %d for %d sold %d for %d, import %d export %d %s\n", s.words(e.Household.String()),
+				e.BidSeq, stepsText(e.Bid), e.OfferSeq, stepsText(e.Offer), e.Bought, e.Buy, e.Sold, e.Sell, e.Import, e.Export, e.Quality)
 		}
 	case "household":
 		h, ok := s.state.Household(s.home(args[1]).ID)
@@ -257,8 +284,18 @@ func (s *street) show(out *strings.Builder, args []string) error {
 			fmt.Fprintln(out, "none")
 			return nil
 		}
+		p, _ := s.state.PreferenceAt(s.state.Next(), s.home(args[1]).ID)
 		fmt.Fprintf(out, "node %s, meter %v, preference %d: min_sell %d max_buy %d, balance %d, settled %d\n",
-			h.Node, h.HasMeter, h.PreferenceSeq, h.MinSell, h.MaxBuy, h.Balance, h.Settled)
+			h.Node, h.HasMeter, h.PreferenceSeq, p.MinSell, p.MaxBuy, h.Balance, h.Settled)
+		for _, x := range h.Participation {
+			fmt.Fprintf(out, "takes part in %s with %d per mille\n", x.Community, x.Permille)
+		}
+		for _, m := range h.Months {
+			fmt.Fprintln(out, monthText(m))
+		}
+		if h.Closed > 0 {
+			fmt.Fprintf(out, "%d months closed\n", h.Closed)
+		}
 	case "meter":
 		m, ok := s.state.Meter(ledger.MeterIDOf(ledgertest.Public(s.home(args[1]).Meter)))
 		if !ok {
@@ -269,6 +306,13 @@ func (s *street) show(out *strings.Builder, args []string) error {
 		for _, g := range m.Gaps {
 			fmt.Fprintf(out, "gap +%d to +%d, start known %v\n", g.From-s.First, g.To-s.First, g.Start != [32]byte{})
 		}
+	case "limit":
+		k, _, err := s.intervals(args[2])
+		if err != nil {
+			return err
+		}
+		l := s.state.LimitAt(k, args[1])
+		fmt.Fprintf(out, "import %s by %s, export %s by %s\n", limitText(l.ImportW), byText(l.ImportBy), limitText(l.ExportW), byText(l.ExportBy))
 	default:
 		return fmt.Errorf("unknown thing")
 	}

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,8 +18,13 @@ import (
 //	prefer NAME seq=N min_sell=P max_buy=P
 //	order NAME +K bid|offer seq=N [PRICExWH ...]
 //	withdraw NAME +K bid|offer seq=N
-//	report NAME +K[..+M] [late=MS] [skip=WH]   skip: the counters begin that much higher
-//	tick +K[..+M]
+//	report NAME +K[..+M] [late=MS] [skip=WH] [doubt=BITS]   skip: the counters begin that much higher
+//	move NAME NODE seq=N [key=N] [COMMUNITY:PERMILLE ...] [approvals=N]
+//	correct NAME +K version=N import=WH export=WH [proof=0] [approvals=N]
+//	tick +K[..+M] [begun=N]   N of them came after their delivery began
+//
+// and those of offices, see makeOffice.
+//
 //	bytes TEXT
 //
 // A line that ends in "forged" has its last byte changed; in "as NAME", the device of
@@ -41,7 +47,14 @@ func (s *street) make(args []string) ([]byte, error) {
 		return []byte(args[1]), nil
 	case "tick":
 		from, to, err := s.intervals(args[1])
-		return ledger.NewTick(from, to), err
+		begun := from
+		if len(args) > 2 {
+			n, bad := strconv.ParseInt(strings.TrimPrefix(args[2], "begun="), 10, 64)
+			begun, err = begun+market.Interval(n), errors.Join(err, bad)
+		}
+		return ledger.NewTick(from, to, begun), err
+	case "network", "rules", "envelope":
+		return s.makeOffice(args)
 	}
 	if len(args) < 2 {
 		return nil, fmt.Errorf("want the name of a home")
@@ -71,6 +84,8 @@ func (s *street) make(args []string) ([]byte, error) {
 		return s.order(args[0] == "withdraw", h, rest, uint64(options["seq"]))
 	case "report":
 		return s.report(h, rest, options)
+	case "move", "correct":
+		return s.makeMember(args[0], h, rest, options, approvals)
 	}
 	return nil, fmt.Errorf("unknown transaction %q", args[0])
 }
@@ -124,6 +139,10 @@ func (s *street) report(h *ledgertest.Home, rest []string, options map[string]in
 	r := ledger.ReportMeter{From: from, Count: uint32(to - from + 1), Start: s.Reading(h, from), End: s.Reading(h, to+1)}
 	if late := options["late"]; late != 0 {
 		r.End.AtMs += late
+		sign(h, &r.End)
+	}
+	if doubt := options["doubt"]; doubt != 0 {
+		r.End.Quality = uint64(doubt)
 		sign(h, &r.End)
 	}
 	if skip := options["skip"]; skip != 0 {

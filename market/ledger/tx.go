@@ -26,6 +26,11 @@ const (
 	KindOrder      Kind = 4
 	KindReport     Kind = 5
 	KindTick       Kind = 6
+	KindNetwork    Kind = 7
+	KindRules      Kind = 8
+	KindEnvelope   Kind = 9
+	KindMembership Kind = 10
+	KindCorrection Kind = 11
 )
 
 // body is what a kind of transaction brings. The calls come in this order, and
@@ -48,15 +53,30 @@ type body interface {
 // kinds is the table of all transactions: adding one is a row here and a file.
 var kinds = map[Kind]struct {
 	name string
+	from sender
 	new  func() body
 }{
-	KindHousehold:  {"household", func() body { return new(RegisterHousehold) }},
-	KindMeter:      {"meter", func() body { return new(RegisterMeter) }},
-	KindPreference: {"preference", func() body { return new(SetPreference) }},
-	KindOrder:      {"order", func() body { return new(PlaceOrder) }},
-	KindReport:     {"report", func() body { return new(ReportMeter) }},
-	KindTick:       {"tick", func() body { return new(Tick) }},
+	KindHousehold:  {"household", fromHousehold, func() body { return new(RegisterHousehold) }},
+	KindMeter:      {"meter", fromHousehold, func() body { return new(RegisterMeter) }},
+	KindPreference: {"preference", fromHousehold, func() body { return new(SetPreference) }},
+	KindOrder:      {"order", fromHousehold, func() body { return new(PlaceOrder) }},
+	KindReport:     {"report", fromHousehold, func() body { return new(ReportMeter) }},
+	KindTick:       {"tick", fromProposer, func() body { return new(Tick) }},
+	KindNetwork:    {"network", fromOffice, func() body { return new(SetNetwork) }},
+	KindRules:      {"rules", fromOffice, func() body { return new(SetRules) }},
+	KindEnvelope:   {"envelope", fromOffice, func() body { return new(SetEnvelope) }},
+	KindMembership: {"membership", fromHousehold, func() body { return new(SetMembership) }},
+	KindCorrection: {"correction", fromHousehold, func() body { return new(CorrectReport) }},
 }
+
+// sender says on whose behalf a kind comes.
+type sender uint8
+
+const (
+	fromHousehold sender = iota // the envelope names it
+	fromOffice                  // an officer or a grid operator, whom the body names: no household
+	fromProposer                // neither household nor signature: the block is signed
+)
 
 // Kinds returns all kinds of the table, in order of their numbers.
 func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
@@ -73,7 +93,7 @@ func (k Kind) String() string {
 type envelope struct {
 	_         struct{} `cbor:",toarray"`
 	Kind      Kind
-	Household market.HouseholdID // all zero in a tick
+	Household market.HouseholdID // all zero unless the kind comes from a household
 	Body      cbor.RawMessage
 	Signature []byte // Ed25519 over signedBytes; empty in a tick
 }
@@ -115,10 +135,13 @@ func DecodeTx(b []byte) (*Tx, error) {
 
 // shape judges what needs no state.
 func (tx *Tx) shape() *Refusal {
+	from := kinds[tx.env.Kind].from
 	switch n := len(tx.env.Signature); {
-	case tx.env.Kind != KindTick && n != ed25519.SignatureSize:
+	case from != fromProposer && n != ed25519.SignatureSize:
 		return refuse(CodeBadSignature, "signature", "%d bytes, want %d", n, ed25519.SignatureSize)
-	case tx.env.Kind == KindTick && (tx.env.Household != market.HouseholdID{} || tx.env.Signature == nil || n != 0):
+	case from == fromOffice && tx.env.Household != market.HouseholdID{}:
+		return refuse(CodeMalformed, "household", "got %s, want none in a transaction of this kind", tx.env.Household)
+	case from == fromProposer && (tx.env.Household != market.HouseholdID{} || tx.env.Signature == nil || n != 0):
 		// nil is null in CBOR: a second spelling of the empty signature
 		return refuse(CodeMalformed, "tick", "has no household and an empty signature")
 	}
@@ -128,7 +151,7 @@ func (tx *Tx) shape() *Refusal {
 // Kind returns what the transaction does.
 func (tx *Tx) Kind() Kind { return tx.env.Kind }
 
-// Household returns who sent it; zero in a tick.
+// Household returns on whose behalf it comes; zero if on no household's.
 func (tx *Tx) Household() market.HouseholdID { return tx.env.Household }
 
 // Hash returns the SHA-256 of its bytes.
@@ -162,17 +185,13 @@ func sign(kind Kind, chainID string, h market.HouseholdID, b body, key ed25519.P
 	})
 }
 
-// CheckTx says whether the transaction would be accepted by this state now:
-// content, then signatures. It changes nothing in the state. The error is a *Refusal.
+// CheckTx says whether the transaction would be accepted by this state now, content
+// and signatures. It changes nothing in the state. The error is a *Refusal.
 func (s *State) CheckTx(tx *Tx) error {
 	if tx.Kind() == KindTick {
 		return refuse(CodeTickMisplaced, "kind", "a tick comes from the proposer of a block, not from a member")
 	}
-	d := newDraft(s)
-	if err := tx.body.check(d, tx); err != nil {
-		return err
-	}
-	if err := tx.verify(d, nil); err != nil {
+	if err := newDraft(s).judge(tx, nil); err != nil {
 		return err
 	}
 	return nil
@@ -208,7 +227,7 @@ func (tx *Tx) verify(d *draft, known func(hash [32]byte, by Key) bool) *Refusal 
 	}
 	msg := signedBytes(tx.env.Kind, d.base.chainID, tx.env.Household, tx.env.Body)
 	if !ed25519.Verify(key.Public(), msg, tx.env.Signature) {
-		return refuse(CodeBadSignature, "signature", "does not match key %s of %s", key, tx.env.Household)
+		return refuse(CodeBadSignature, "signature", "does not match key %s", key)
 	}
 	if err := tx.body.verify(d, tx); err != nil {
 		return err

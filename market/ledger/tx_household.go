@@ -6,9 +6,6 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 )
 
-// RootNode is the node of the outside grid, where all households of this version hang.
-const RootNode = "root"
-
 // Approval is an officer's signature on an admission.
 type Approval struct {
 	_         struct{} `cbor:",toarray"`
@@ -47,8 +44,8 @@ func (r *RegisterHousehold) Sign(chainID string, household ed25519.PrivateKey) [
 }
 
 func (r *RegisterHousehold) shape() *Refusal {
-	if r.Node != RootNode {
-		return refuse(CodeUnknownNode, "node", "got %q, want %q (the only node of this version)", r.Node, RootNode)
+	if len(r.Node) > maxNodeBytes {
+		return refuse(CodeUnknownNode, "node", "got %d bytes, want at most %d", len(r.Node), maxNodeBytes)
 	}
 	if r.Device == r.Key || r.Network == r.Key || r.Network == r.Device {
 		return refuse(CodeBadKey, "device", "household, device and network key must differ: one key, one purpose")
@@ -63,6 +60,16 @@ func (r *RegisterHousehold) check(d *draft, tx *Tx) *Refusal {
 	if _, ok := d.household(tx.env.Household); ok {
 		return refuse(CodeAlreadyRegistered, "household", "%s", tx.env.Household)
 	}
+	return d.checkNode(r.Node)
+}
+
+// checkNode wants a node that every network has from the next gate on.
+func (d *draft) checkNode(node string) *Refusal {
+	for _, v := range d.networks.since(d.next()) {
+		if _, ok := v.value.Index(node); !ok && (v.from > 0 || v.value == d.networkAt(d.next())) {
+			return refuse(CodeUnknownNode, "node", "got %q, want a node of the network that holds from interval %d on", node, v.from)
+		}
+	}
 	return nil
 }
 
@@ -73,14 +80,7 @@ func (r *RegisterHousehold) verify(d *draft, _ *Tx) *Refusal {
 }
 
 func (r *RegisterHousehold) apply(d *draft, tx *Tx) error {
-	h := &Household{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node}
-	if t := d.rules().GridTariff(); t != nil {
-		p := market.NoRegret(*t)
-		h.MinSell, h.MaxBuy = p.MinSell, p.MaxBuy
-	} else {
-		h.MinSell, h.MaxBuy = d.rules().PriceMin, d.rules().PriceMax
-	}
-	d.households[tx.env.Household] = h
+	d.households[tx.env.Household] = &Household{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node}
 	return nil
 }
 
@@ -101,7 +101,7 @@ func checkApprovalShape(as []Approval) *Refusal {
 
 // verifyApprovals wants as many right signatures of different officers as the rules say.
 func (d *draft) verifyApprovals(as []Approval, msg []byte) *Refusal {
-	need := d.rules().ApprovalsNeeded
+	need := min(d.rulesAt(d.next()).ApprovalsNeeded, len(d.base.genesis.Officers))
 	if len(as) < need {
 		return refuse(CodeNotApproved, "approvals", "got %d, want %d officers of the cooperative", len(as), need)
 	}

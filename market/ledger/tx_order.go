@@ -55,7 +55,7 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 	if o.Interval < d.next() {
 		return refuse(CodeGateClosed, "interval", "the gate of %d has closed, the next is %d", o.Interval, d.next())
 	}
-	if last := d.next() + market.Interval(d.rules().MaxAhead) - 1; o.Interval > last {
+	if last := d.next() + market.Interval(d.rulesAt(d.next()).MaxAhead) - 1; o.Interval > last {
 		return refuse(CodeTooFarAhead, "interval", "got %d, want at most %d", o.Interval, last)
 	}
 	if refusal := o.checkSteps(d, tx); refusal != nil {
@@ -72,7 +72,7 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 	if market.Crossed(market.Order{Steps: marketSteps(e.Bid)}, market.Order{Steps: marketSteps(e.Offer)}) {
 		return refuse(CodeCrossed, "steps", "every bid price must be below every offer price of the same household")
 	}
-	if limit := d.rules().CreditLimit; limit > 0 && o.Side == market.Bid && h.Balance < -limit {
+	if limit := d.rulesAt(o.Interval).CreditLimit; limit > 0 && o.Side == market.Bid && h.Balance < -limit {
 		return refuse(CodeCreditLimit, "household", "the balance %d is below the limit %d", h.Balance, -limit)
 	}
 	return nil
@@ -93,8 +93,11 @@ func (o *PlaceOrder) checkSteps(d *draft, tx *Tx) *Refusal {
 	if o.withdraws() {
 		return nil
 	}
-	r := d.rules()
-	order := market.Order{Household: tx.env.Household, Node: RootNode, Side: o.Side, Steps: marketSteps(o.Steps)}
+	r := d.rulesAt(o.Interval)
+	if r.Rule == "mcafee" && len(o.Steps) > 1 {
+		return refuse(CodeTooManySteps, "steps", "got %d, want 1 under the rule %s", len(o.Steps), r.Rule)
+	}
+	order := market.Order{Household: tx.env.Household, Side: o.Side, Steps: marketSteps(o.Steps)}
 	err := order.Validate(market.OrderBounds{MinPrice: r.PriceMin, MaxPrice: r.PriceMax, MaxQuantity: r.MaxWattHours})
 	if err == nil {
 		return nil

@@ -29,7 +29,7 @@ func (p *SetPreference) check(d *draft, tx *Tx) *Refusal {
 	if p.Seq <= h.PreferenceSeq {
 		return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", p.Seq, h.PreferenceSeq)
 	}
-	r := d.rules()
+	r := d.rulesAt(d.next())
 	if p.MinSell < r.PriceMin || p.MinSell > r.PriceMax {
 		return refuse(CodeBadPreference, "min_sell", "got %d, want %d to %d", p.MinSell, r.PriceMin, r.PriceMax)
 	}

@@ -21,7 +21,7 @@ type Reading struct {
 	AtMs      int64 // Unix milliseconds, community time
 	ImportWh  *uint64
 	ExportWh  *uint64
-	Quality   uint64 // 0 is good; a boundary is proven by nothing less
+	Quality   uint64 // the meter room's bits; 0 is good, with any other the report is doubtful
 	Prev      [32]byte
 	Signature []byte
 }
@@ -73,10 +73,14 @@ func (r *ReportMeter) Sign(chainID string, h market.HouseholdID, device ed25519.
 func (r *ReportMeter) last() market.Interval { return r.From + market.Interval(r.Count) - 1 }
 
 func (r *ReportMeter) quality() Quality {
-	if r.Count == 1 {
+	switch {
+	case r.Start.Quality != 0 || r.End.Quality != 0:
+		return QualityDoubtful
+	case r.Count == 1:
 		return QualityGood
+	default:
+		return QualityEstimated
 	}
-	return QualityEstimated
 }
 
 // Share is the energy of Interval i of n (from 0) when delta Wh are shared evenly:
@@ -104,8 +108,6 @@ func (r *ReportMeter) shape() *Refusal {
 		switch {
 		case x.reading.ImportWh == nil || x.reading.ExportWh == nil:
 			return refuse(CodeBadReading, x.name, "a settlement meter must know both its import and its export counter")
-		case x.reading.Quality != 0:
-			return refuse(CodeBadReading, x.name, "quality %#x, want 0 (good)", x.reading.Quality)
 		case len(x.reading.Signature) != ed25519.SignatureSize:
 			return refuse(CodeBadReading, x.name, "signature has %d bytes, want %d", len(x.reading.Signature), ed25519.SignatureSize)
 		}
@@ -165,26 +167,27 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 }
 
 func (r *ReportMeter) checkReadings(d *draft) *Refusal {
-	most := uint64(d.rules().MaxWattHours) * uint64(r.Count) //nolint:gosec // rules are positive, below 2^52 together
+	most := uint64(d.rulesAt(r.last()).MaxWattHours) * uint64(r.Count) //nolint:gosec // rules are positive, below 2^52 together
 	if got := *r.End.ImportWh - *r.Start.ImportWh; got > most {
 		return refuse(CodeBadQuantity, "import", "got %d Wh in %d intervals, want at most %d", got, r.Count, most)
 	}
 	if got := *r.End.ExportWh - *r.Start.ExportWh; got > most {
 		return refuse(CodeBadQuantity, "export", "got %d Wh in %d intervals, want at most %d", got, r.Count, most)
 	}
-	if refusal := d.atBoundary("start", r.Start.AtMs, d.calendar().Start(r.From)); refusal != nil {
+	if refusal := d.atBoundary("start", r.Start.AtMs, r.From); refusal != nil {
 		return refusal
 	}
-	if refusal := d.atBoundary("end", r.End.AtMs, d.calendar().End(r.last())); refusal != nil {
+	if refusal := d.atBoundary("end", r.End.AtMs, r.last()+1); refusal != nil {
 		return refusal
 	}
 	return nil
 }
 
-// atBoundary wants a reading at the boundary or at most the tolerance after it.
-func (d *draft) atBoundary(field string, atMs int64, boundary time.Time) *Refusal {
+// atBoundary wants a reading at the start of k or at most the tolerance after it.
+func (d *draft) atBoundary(field string, atMs int64, k market.Interval) *Refusal {
+	boundary := d.calendar().Start(k)
 	late := atMs - boundary.UnixMilli()
-	if tolerance := d.rules().ReadingToleranceS * 1000; late < 0 || late > tolerance {
+	if tolerance := d.rulesAt(k).ReadingToleranceS * 1000; late < 0 || late > tolerance {
 		return refuse(CodeBadReading, field, "%d ms after the boundary %s, want 0 to %d", late, boundary.UTC().Format(time.RFC3339), tolerance)
 	}
 	return nil
@@ -199,8 +202,13 @@ func (d *draft) reportable(k market.Interval, id market.HouseholdID) *Refusal {
 		}
 		return refuse(CodeAlreadyReported, "interval", "%d", k)
 	}
-	if d.ended(k, d.rules().CorrectionWindowS) {
-		return refuse(CodeWindowClosed, "interval", "%d: corrections were possible for %d s after its end", k, d.rules().CorrectionWindowS)
+	return d.final(k)
+}
+
+// final says why an Interval without a record takes nothing more.
+func (d *draft) final(k market.Interval) *Refusal {
+	if window := d.rulesAt(k).CorrectionWindowS; d.ended(k, window) {
+		return refuse(CodeWindowClosed, "interval", "%d: corrections were possible for %d s after its end", k, window)
 	}
 	return refuse(CodeAlreadyReported, "interval", "%d is settled", k)
 }
@@ -232,8 +240,10 @@ func (r *ReportMeter) apply(d *draft, tx *Tx) error {
 	imported, exported := r.energy()
 	for i := range int64(r.Count) {
 		k := r.From + market.Interval(i)
-		err := d.report(k, tx.env.Household,
-			Share(imported, i, int64(r.Count)), Share(exported, i, int64(r.Count)), r.quality())
+		err := d.report(k, tx.env.Household, metered{
+			imported: Share(imported, i, int64(r.Count)), exported: Share(exported, i, int64(r.Count)),
+			quality: r.quality(), start: r.Start.Seq, end: r.End.Seq,
+		})
 		if err != nil {
 			return err
 		}

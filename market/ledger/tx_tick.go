@@ -23,25 +23,32 @@ type Tick struct {
 	_    struct{} `cbor:",toarray"`
 	From market.Interval
 	To   market.Interval
+	// Begun: the delivery of those before it has begun. They come too late to be
+	// cleared on orders, and are cleared by what the meters say (R6). From to To+1.
+	Begun market.Interval
 }
 
-// NewTick makes the transaction that closes the gates of from to to.
-func NewTick(from, to market.Interval) []byte {
-	return encode(envelope{Kind: KindTick, Body: encode(&Tick{From: from, To: to}), Signature: []byte{}})
+// NewTick makes the transaction that closes the gates of from to to; those before begun
+// after their delivery began.
+func NewTick(from, to, begun market.Interval) []byte {
+	return encode(envelope{Kind: KindTick, Body: encode(&Tick{From: from, To: to, Begun: begun}), Signature: []byte{}})
 }
 
-// Tick returns the span of a tick; ok is false for every other kind.
-func (tx *Tx) Tick() (from, to market.Interval, ok bool) {
-	t, ok := tx.body.(*Tick)
+// Tick returns what a tick says; ok is false for every other kind.
+func (tx *Tx) Tick() (t Tick, ok bool) {
+	p, ok := tx.body.(*Tick)
 	if !ok {
-		return 0, 0, false
+		return Tick{}, false
 	}
-	return t.From, t.To, true
+	return *p, true
 }
 
 func (t *Tick) shape() *Refusal {
 	if t.From < 0 || t.To < t.From || t.To-t.From >= MaxTickSpan || t.To > market.MaxInterval {
 		return refuse(CodeMalformed, "tick", "got %d to %d, want a rising span of at most %d", t.From, t.To, MaxTickSpan)
+	}
+	if t.Begun < t.From || t.Begun > t.To+1 {
+		return refuse(CodeMalformed, "begun", "got %d, want %d to %d", t.Begun, t.From, t.To+1)
 	}
 	return nil
 }
@@ -63,7 +70,7 @@ func (t *Tick) apply(d *draft, _ *Tx) error {
 	awaited := d.awaited() // nobody joins within a tick
 	entries := 0
 	for k := t.From; k <= t.To && (k == t.From || entries+len(awaited) <= maxTickEntries); k++ {
-		if err := d.closeGate(k, awaited); err != nil {
+		if err := d.closeGate(k, awaited, k < t.Begun); err != nil {
 			return err
 		}
 		entries += len(awaited)

@@ -16,7 +16,7 @@ func TestVerifyTx(t *testing.T) {
 	c := ledgertest.New(ledger.DefaultRules())
 	a, b := ledgertest.NewHome("A"), ledgertest.NewHome("B")
 	r := newReplica(t, c.Genesis)
-	r.must(t, ledger.Block{Txs: [][]byte{c.Join(a, 2), c.Install(a, 2), c.Join(b, 2), ledger.NewTick(c.First, c.First)}})
+	r.must(t, ledger.Block{Txs: [][]byte{c.Join(a, 2), c.Install(a, 2), c.Join(b, 2), ledger.NewTick(c.First, c.First, c.First)}})
 	stranger := ledgertest.NewHome("C")
 	forgedReading := ledger.ReportMeter{From: c.First, Count: 1, Start: c.Reading(a, c.First), End: c.Reading(a, c.First+1)}
 	forgedReading.End.Signature = make([]byte, ed25519.SignatureSize)
@@ -32,7 +32,7 @@ func TestVerifyTx(t *testing.T) {
 		"too few approvals":           {c.Join(stranger, 1), false, false},
 		"forged, of a stranger":       {forge(c.Prefer(stranger, 1, 1, 1)), true, false},
 		"forged, of an unknown meter": {forge(c.Report(b, c.First, 1)), true, false},
-		"a tick":                      {ledger.NewTick(c.First, c.First), true, false},
+		"a tick":                      {ledger.NewTick(c.First, c.First, c.First), true, false},
 	} {
 		tx, err := ledger.DecodeTx(test.raw)
 		if err != nil {
@@ -109,7 +109,7 @@ func FuzzDecodeTx(f *testing.F) {
 	h := ledgertest.NewHome("A")
 	for _, raw := range [][]byte{
 		c.Join(h, 3), c.Install(h, 2), c.Prefer(h, 1, -5, 1<<40), c.Report(h, c.First, 3),
-		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5),
+		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5, 0),
 		{},
 		{0xf6},
 	} {
@@ -165,6 +165,7 @@ func FuzzApply(f *testing.F) {
 		for len(src.rest) > 0 {
 			b := traffic.Block()
 			d, _ := one.apply(t, b)
+			traffic.Note(d)
 			two.apply(t, b)
 			two.restart(t)
 			if two.state.AppHash() != d.AppHash() {

@@ -61,7 +61,7 @@ func interval(c *ledgertest.Community, homes []*ledgertest.Home, k market.Interv
 		orders.Txs = append(orders.Txs, c.Order(h, k, side, 1, steps))
 		reports.Txs = append(reports.Txs, c.Report(h, k, 1))
 	}
-	orders.Txs = append(orders.Txs, ledger.NewTick(k, k))
+	orders.Txs = append(orders.Txs, ledger.NewTick(k, k, k))
 	return orders, reports
 }
 

@@ -55,7 +55,7 @@ func (r *Report) OK() bool { return len(r.Differences) == 0 }
 // every line of history and at last every record. It lists every difference, whatever
 // the damage. The error is about what keeps it from looking: no such file, ErrInUse.
 func Check(path, chainID string, g ledger.Genesis, blocks Blocks) (Report, error) {
-	c := &checker{chainID: chainID, genesis: g, named: map[string]bool{}, hist: newHistoryCheck()}
+	c := &checker{chainID: chainID, genesis: g, named: map[string]bool{}, hist: newHistoryCheck(g)}
 	c.hist.bad = c.bad
 	db, err := openFile(path, true)
 	switch {
@@ -138,6 +138,8 @@ func (c *checker) item(bucket, key, sealed []byte) {
 	case string(bucketHistory):
 		c.report.History++
 		c.hist.line(record, key, value)
+	case string(bucketMonths):
+		c.hist.closedMonth(record, key, value)
 	}
 }
 
@@ -173,6 +175,14 @@ func (c *checker) checkMeta() bool {
 		string(keyTransaction): func(v []byte) error {
 			return same(v, binary.BigEndian.AppendUint64(nil, c.txid))
 		},
+		string(keyPruned): func(v []byte) error {
+			m, ok := parsePruned(v)
+			if !ok {
+				return fmt.Errorf("got %x, want 4 bytes of a month", v)
+			}
+			c.hist.pruned = m
+			return nil
+		},
 		string(keyHeight): func(v []byte) error {
 			h, ok := parseHeight(v)
 			if !ok {
@@ -182,7 +192,7 @@ func (c *checker) checkMeta() bool {
 			return nil
 		},
 	}
-	for _, key := range [][]byte{keyFormat, keyChain, keyTransaction, keyHeight} {
+	for _, key := range [][]byte{keyFormat, keyChain, keyTransaction, keyPruned, keyHeight} {
 		record := keyText(bucketMeta, key)
 		v, ok := c.meta[string(key)]
 		if !ok {

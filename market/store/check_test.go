@@ -90,11 +90,13 @@ func TestCheckFindsForgery(t *testing.T) {
 	settlement, result := find("history", "history of household"), find("history", "history of market")
 	stranger := bytes.Clone(settlement.Key)
 	stranger[10] ^= 1
-	bill, err := ledger.DecodeSettlement(settlement.Value)
+	household := market.HouseholdID(settlement.Key[8:24])
+	bill, err := ledger.DecodeSettlement(household, settlement.Value[1:]) // behind the height
 	if err != nil {
 		t.Fatal(err)
 	}
 	bill.Bought++
+	_, _, forged := store.EncodeEvent(ledger.Event{Settlement: bill}, int64(settlement.Value[0]))
 	home, hash, money := find("state", "household"), find("blocks", "block 5"), find("state", "account supplier")
 	for name, test := range map[string]struct {
 		bucket     string
@@ -106,8 +108,8 @@ func TestCheckFindsForgery(t *testing.T) {
 		"a record removed":     {"state", money.Key, nil, []string{"state", "block 80", "account supplier"}},
 		"a record added":       {"state", []byte("aisland"), []byte{0}, []string{"block 80", "account island"}},
 		"an unknown record":    {"state", []byte("zz"), []byte{0}, []string{"state"}},
-		"a bill":               {"history", settlement.Key, bill.Encode(), []string{settlement.Record, "history of household " + bill.Household.String()}},
-		"a bill removed":       {"history", settlement.Key, nil, []string{settlement.Record, "history of household " + bill.Household.String()}},
+		"a bill":               {"history", settlement.Key, forged, []string{settlement.Record, "history of household " + bill.Household.String() + ", month 2026-06"}},
+		"a bill removed":       {"history", settlement.Key, nil, []string{settlement.Record, "history of household " + bill.Household.String() + ", month 2026-06"}},
 		"a bill moved":         {"history", stranger, settlement.Value, []string{}},
 		"garbage for a bill":   {"history", settlement.Key, []byte("x"), []string{settlement.Record}},
 		"a result removed":     {"history", result.Key, nil, []string{result.Record, "history of market"}},
@@ -159,7 +161,7 @@ func TestCheckChain(t *testing.T) {
 	bent := slices.Clone(s.chain)
 	bent[11].AppHash = make([]byte, 32)
 	swapped := slices.Clone(s.chain)
-	swapped[20].Block.Txs = append(slices.Clone(swapped[20].Block.Txs), ledger.NewTick(ledgertest.New(rules()).First, ledgertest.New(rules()).First))
+	swapped[20].Block.Txs = append(slices.Clone(swapped[20].Block.Txs), ledger.NewTick(ledgertest.New(rules()).First, ledgertest.New(rules()).First, ledgertest.New(rules()).First))
 	ticked := slices.Clone(s.chain)
 	for i := range ticked {
 		if n := len(ticked[i].Block.Txs); i > 15 && n > 0 {

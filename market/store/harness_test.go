@@ -98,6 +98,7 @@ func (s *street) commit(tb testing.TB, b store.Committed, d *ledger.Delta) {
 		tb.Fatal(err)
 	}
 	s.store.State().Absorb(d)
+	s.traffic.Note(d)
 	s.chain = append(s.chain, b)
 }
 
@@ -154,16 +155,23 @@ func read(s *store.Store) (content, error) {
 		c.Hashes = append(c.Hashes, hash)
 	}
 	maps.Insert(c.Leaves, s.State().Leaves())
-	add := func(e ledger.Event) {
-		key, value := store.EncodeEvent(e)
+	add := func(e ledger.Event, height int64) {
+		_, key, value := store.EncodeEvent(e, height)
 		c.History = append(c.History, string(key)+string(value))
 	}
 	for _, h := range s.State().Households() {
-		if err := s.Settlements(h, 0, func(e *ledger.Settlement) bool { add(ledger.Event{Settlement: e}); return true }); err != nil {
+		if err := s.Settlements(h, 0, func(e *ledger.Settlement) bool { add(ledger.Event{Settlement: e}, e.Height); return true }); err != nil {
 			return c, err
 		}
+		months, err := s.Months(h)
+		if err != nil {
+			return c, err
+		}
+		for _, m := range months {
+			c.History = append(c.History, h.String()+string(m.Encode()))
+		}
 	}
-	err := s.Results(0, func(e *ledger.MarketResult) bool { add(ledger.Event{Result: e}); return true })
+	err := s.Results(0, func(e *ledger.MarketResult) bool { add(ledger.Event{Result: e}, e.Height); return true })
 	return c, err
 }
 
@@ -190,10 +198,12 @@ func copyFile(tb testing.TB, to, from string) {
 // oracle is a copy of the history in memory.
 type oracle map[market.HouseholdID][]ledger.Settlement
 
-func (o oracle) add(d *ledger.Delta) {
+func (o oracle) add(d *ledger.Delta, height int64) {
 	for _, e := range d.History {
 		if s := e.Settlement; s != nil {
-			o[s.Household] = append(o[s.Household], *s)
+			kept := *s
+			kept.Height = height
+			o[s.Household] = append(o[s.Household], kept)
 		}
 	}
 }

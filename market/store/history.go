@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"time"
 
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
@@ -17,15 +18,32 @@ import (
 // settled or corrected late waits for its turn.
 type historyCheck struct {
 	bad      func(record, format string, args ...any)
+	calendar market.Calendar
+	zone     *time.Location
+	pruned   market.Month // lines of months up to it do not count; known before compare
 	accounts map[market.Account]*big.Int
-	owners   map[market.HouseholdID]*owner
+	owners   map[chainID]*owner
+	months   map[market.HouseholdID][]ledger.Month // closed, oldest first
+}
+
+// chainID names a hash chain: a household's of a month, or with zeros the market's.
+type chainID struct {
+	household market.HouseholdID
+	month     market.Month
+}
+
+func (c chainID) text() string {
+	if c == (chainID{}) {
+		return "history of " + ownerText(c.household)
+	}
+	return fmt.Sprintf("history of %s, month %s", ownerText(c.household), c.month)
 }
 
 // maxWaiting bounds the lines that wait for their turn. More can wait only if the
 // line whose turn it is was lost, and then the chain is lost too.
 const maxWaiting = 1 << 16
 
-// owner is what the lines of a household, or with the zero id of the market, come to.
+// owner is what the lines of a chain come to.
 type owner struct {
 	lines   uint64
 	next    uint64            // the number whose turn it is
@@ -33,23 +51,35 @@ type owner struct {
 	waiting map[uint64][]byte // later numbers; nil values once there are too many
 }
 
-func newHistoryCheck() *historyCheck {
-	return &historyCheck{accounts: map[market.Account]*big.Int{}, owners: map[market.HouseholdID]*owner{}}
+func newHistoryCheck(g ledger.Genesis) *historyCheck {
+	return &historyCheck{
+		calendar: g.Calendar(), zone: g.Rules.Zone(), accounts: map[market.Account]*big.Int{},
+		owners: map[chainID]*owner{}, months: map[market.HouseholdID][]ledger.Month{},
+	}
 }
+
+// month is that of an Interval, in the community's time.
+func (c *historyCheck) month(k market.Interval) market.Month { return c.calendar.MonthOf(k, c.zone) }
 
 // line takes the next line of the history.
 func (c *historyCheck) line(record string, key, value []byte) {
-	_, h, _ := splitHistoryKey(key)
+	height, _, err := splitHeight(value)
+	if err != nil {
+		c.bad(record, "%v", err)
+		return
+	}
+	k, h, _ := splitHistoryKey(key)
 	var e ledger.Event
+	var id chainID
 	var number uint64
 	var ts []market.Transfer
-	var err error
 	if h == (market.HouseholdID{}) {
-		if e.Result, err = ledger.DecodeMarketResult(value); err == nil {
+		if e.Result, err = decodeResult(value); err == nil {
 			number = e.Result.Number
 			ts = ledger.Transfers(e.Result.Interval, e.Result.Moves, "")
 		}
-	} else if e.Settlement, err = ledger.DecodeSettlement(value); err == nil {
+	} else if e.Settlement, err = decodeSettlement(key, value); err == nil {
+		id = chainID{household: h, month: c.month(k)}
 		number = e.Settlement.Number
 		ts = ledger.Transfers(e.Settlement.Interval, e.Settlement.Moves, market.HouseholdAccount(h))
 	}
@@ -57,9 +87,12 @@ func (c *historyCheck) line(record string, key, value []byte) {
 		c.bad(record, "%v", err)
 		return
 	}
-	if want, _ := EncodeEvent(e); !bytes.Equal(key, want) {
+	if _, want, _ := EncodeEvent(e, height); !bytes.Equal(key, want) {
 		c.bad(record, "holds the %s", keyText(bucketHistory, want))
 		return
+	}
+	if id.month != 0 && id.month <= c.pruned {
+		return // it is about to be removed, and the month says what it came to
 	}
 	for _, t := range ts {
 		if t.Amount <= 0 || t.Debit == t.Credit || t.Debit == "" || t.Credit == "" {
@@ -68,16 +101,43 @@ func (c *historyCheck) line(record string, key, value []byte) {
 		c.add(t.Debit, -t.Amount)
 		c.add(t.Credit, t.Amount)
 	}
-	o := c.owners[h]
-	if o == nil {
-		o = &owner{next: 1, waiting: map[uint64][]byte{}}
-		c.owners[h] = o
-	}
+	o := c.owner(id)
 	if _, twice := o.waiting[number]; twice || number < o.next {
 		c.bad(record, "number %d is there twice, or 0", number)
 		return
 	}
-	o.take(number, value)
+	_, encoded, _ := splitHeight(value)
+	o.take(number, encoded)
+}
+
+func (c *historyCheck) owner(id chainID) *owner {
+	o := c.owners[id]
+	if o == nil {
+		o = &owner{next: 1, waiting: map[uint64][]byte{}}
+		if id != (chainID{}) {
+			o.chain = ledger.ChainStart(id.household, id.month)
+		}
+		c.owners[id] = o
+	}
+	return o
+}
+
+// closedMonth takes the next month that is closed.
+func (c *historyCheck) closedMonth(record string, key, value []byte) {
+	h, month := splitMonthKey(key)
+	_, encoded, err := splitHeight(value)
+	var m *ledger.Month
+	if err == nil {
+		m, err = ledger.DecodeMonth(encoded)
+	}
+	switch {
+	case err != nil:
+		c.bad(record, "%v", err)
+	case len(key) != monthKeyBytes || m.Month != month:
+		c.bad(record, "holds the month %s", m.Month)
+	default:
+		c.months[h] = append(c.months[h], *m)
+	}
 }
 
 // take puts a line into its turn of the chain.
@@ -109,19 +169,78 @@ func (c *historyCheck) add(a market.Account, m market.Money) {
 
 // compare holds what the lines come to against what the state says.
 func (c *historyCheck) compare(s *ledger.State) {
-	none := &owner{next: 1}
 	settled, chain := s.Settled()
-	c.compareOwner("history of market", cmp.Or(c.owners[market.HouseholdID{}], none), settled, chain)
+	c.compareChain(chainID{}, settled, chain)
 	for _, id := range s.Households() {
-		h, _ := s.Household(id)
-		c.compareOwner(fmt.Sprintf("history of household %s", id), cmp.Or(c.owners[id], none), h.Settled, h.Chain)
-		delete(c.owners, id)
+		c.compareHousehold(s, id)
 	}
-	delete(c.owners, market.HouseholdID{})
-	for _, id := range slices.SortedFunc(maps.Keys(c.owners), func(a, b market.HouseholdID) int { return bytes.Compare(a[:], b[:]) }) {
-		c.bad(fmt.Sprintf("history of household %s", id), "%d lines, but the household is not registered", c.owners[id].lines)
+	for _, id := range slices.SortedFunc(maps.Keys(c.owners), compareChains) {
+		c.bad(id.text(), "%d lines, but nobody's record has them", c.owners[id].lines)
 	}
-	balances := s.Accounts()
+	for _, h := range slices.SortedFunc(maps.Keys(c.months), compareIDs) {
+		c.bad("months of "+ownerText(h), "%d of them, but the household is not registered", len(c.months[h]))
+	}
+	c.compareBalances(s.Accounts())
+}
+
+func compareIDs(a, b market.HouseholdID) int { return bytes.Compare(a[:], b[:]) }
+
+func compareChains(a, b chainID) int {
+	return cmp.Or(compareIDs(a.household, b.household), cmp.Compare(a.month, b.month))
+}
+
+// compareHousehold compares a household's months, those that are closed first.
+func (c *historyCheck) compareHousehold(s *ledger.State, id market.HouseholdID) {
+	h, _ := s.Household(id)
+	var closed [32]byte
+	lines := uint64(0)
+	for _, m := range c.months[id] {
+		closed = ledger.NextChain(closed, m.Encode())
+		lines += m.Lines
+		if m.Month <= c.pruned {
+			c.addMonth(id, m)
+			continue
+		}
+		c.compareChain(chainID{household: id, month: m.Month}, m.Lines, m.Chain)
+	}
+	record := "months of " + ownerText(id)
+	switch n := uint64(len(c.months[id])); {
+	case n != h.Closed:
+		c.bad(record, "%d are closed, want %d", n, h.Closed)
+	case closed != h.ClosedChain:
+		c.bad(record, "the hash chain over them is %x, want %x", closed, h.ClosedChain)
+	}
+	delete(c.months, id)
+	for _, m := range h.Months {
+		lines += m.Lines
+		c.compareChain(chainID{household: id, month: m.Month}, m.Lines, m.Chain)
+	}
+	if lines != h.Settled {
+		c.bad(record, "they have %d lines, want %d", lines, h.Settled)
+	}
+}
+
+// addMonth stands for the lines of a month that have been pruned.
+func (c *historyCheck) addMonth(id market.HouseholdID, m ledger.Month) {
+	for _, x := range []struct {
+		account market.Account
+		amount  market.Money
+	}{{market.AccountMarket, m.Market}, {market.AccountSupplier, m.Supplier}, {market.AccountCooperative, m.Cooperative}} {
+		c.add(market.HouseholdAccount(id), x.amount)
+		c.add(x.account, -x.amount)
+	}
+}
+
+func (c *historyCheck) compareBalances(balances map[market.Account]market.Money) {
+	if c.pruned > 0 {
+		// A month does not tell the supplier from the island's account.
+		c.add(market.AccountSupplier, 0)
+		c.add(market.AccountIsland, 0)
+		c.accounts[market.AccountSupplier].Add(c.accounts[market.AccountSupplier], c.accounts[market.AccountIsland])
+		delete(c.accounts, market.AccountIsland)
+		balances[market.AccountSupplier] += balances[market.AccountIsland]
+		delete(balances, market.AccountIsland)
+	}
 	for _, a := range slices.Sorted(maps.Keys(c.accounts)) {
 		if got := c.accounts[a]; got.Cmp(big.NewInt(int64(balances[a]))) != 0 {
 			c.bad("account "+string(a), "balance %d, the history comes to %v", balances[a], got)
@@ -135,19 +254,21 @@ func (c *historyCheck) compare(s *ledger.State) {
 	}
 }
 
-func (c *historyCheck) compareOwner(record string, o *owner, settled uint64, chain [32]byte) {
+func (c *historyCheck) compareChain(id chainID, settled uint64, chain [32]byte) {
+	o := c.owner(id)
+	delete(c.owners, id)
 	last := o.next - 1
 	for _, n := range slices.Sorted(maps.Keys(o.waiting)) {
 		if n != last+1 {
-			c.bad(record, "numbers %d to %d of %d are missing", last+1, n-1, settled)
+			c.bad(id.text(), "numbers %d to %d of %d are missing", last+1, n-1, settled)
 		}
 		last = n
 	}
 	switch {
 	case last != settled:
-		c.bad(record, "the last number is %d, want %d", last, settled)
+		c.bad(id.text(), "the last number is %d, want %d", last, settled)
 	case len(o.waiting) == 0 && o.chain != chain:
-		c.bad(record, "the hash chain over its %d lines is %x, want %x", o.lines, o.chain, chain)
+		c.bad(id.text(), "the hash chain over its %d lines is %x, want %x", o.lines, o.chain, chain)
 	}
 }
 

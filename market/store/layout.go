@@ -16,10 +16,11 @@ var (
 	bucketMeta    = []byte("meta")    // format, chain, height
 	bucketState   = []byte("state")   // the records of ledger.State
 	bucketHistory = []byte("history") // Settlements: interval, household, version; and results: interval, zero household
+	bucketMonths  = []byte("months")  // months that are closed: household, month
 	bucketBlocks  = []byte("blocks")  // height -> AppHash
 )
 
-var allBuckets = [][]byte{bucketMeta, bucketState, bucketHistory, bucketBlocks}
+var allBuckets = [][]byte{bucketMeta, bucketState, bucketHistory, bucketMonths, bucketBlocks}
 
 var (
 	keyFormat = []byte("format")
@@ -29,10 +30,13 @@ var (
 	// ties the tree to its meta page: had a disk kept the meta page and lost the rest,
 	// the meta page would lead to an old tree that is right in itself.
 	keyTransaction = []byte("transaction")
+	// keyPruned holds the newest month whose Settlements have been removed, or are being
+	// removed; 0 if none.
+	keyPruned = []byte("pruned")
 )
 
 // format is the version of the file's layout.
-const format = "commonwatt-ledger/1"
+const format = "commonwatt-ledger/2"
 
 // seal puts the checksum (S2) in front of a value.
 func seal(bucket, key, value []byte) []byte {
@@ -125,13 +129,41 @@ func splitHistoryKey(key []byte) (k market.Interval, h market.HouseholdID, versi
 	return market.Interval(binary.BigEndian.Uint64(whole[:])), market.HouseholdID(whole[8:24]), binary.BigEndian.Uint32(whole[24:]) //nolint:gosec // what was written is never negative
 }
 
-// EncodeEvent gives the key and the bytes under which history keeps an event. A
-// MarketResult has the zero household.
-func EncodeEvent(e ledger.Event) (key, value []byte) {
-	if e.Settlement != nil {
-		return historyKey(e.Settlement.Interval, e.Settlement.Household, e.Settlement.Version), e.Settlement.Encode()
+// EncodeEvent gives the bucket, the key and the bytes under which an event of the block
+// at height is kept. A MarketResult has the zero household.
+func EncodeEvent(e ledger.Event, height int64) (bucket string, key, value []byte) {
+	value = binary.AppendUvarint(nil, uint64(height)) //nolint:gosec // heights are never negative
+	switch {
+	case e.Settlement != nil:
+		key = historyKey(e.Settlement.Interval, e.Settlement.Household, e.Settlement.Version)
+		return string(bucketHistory), key, append(value, e.Settlement.Encode()...)
+	case e.Result != nil:
+		return string(bucketHistory), historyKey(e.Result.Interval, market.HouseholdID{}, 0), append(value, e.Result.Encode()...)
+	default:
+		return string(bucketMonths), monthKey(e.Month.Household, e.Month.Month.Month), append(value, e.Month.Month.Encode()...)
 	}
-	return historyKey(e.Result.Interval, market.HouseholdID{}, 0), e.Result.Encode()
+}
+
+// splitHeight takes the height off a value that EncodeEvent gave.
+func splitHeight(value []byte) (height int64, encoded []byte, err error) {
+	h, n := binary.Uvarint(value)
+	if n <= 0 || h > 1<<62 || len(binary.AppendUvarint(nil, h)) != n {
+		return 0, nil, fmt.Errorf("does not begin with a height")
+	}
+	return int64(h), value[n:], nil //nolint:gosec // bounded above
+}
+
+const monthKeyBytes = 20
+
+func monthKey(h market.HouseholdID, m market.Month) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte(nil), h[:]...), uint32(m)) //nolint:gosec // years from 1970 on
+}
+
+// splitMonthKey takes a key apart; what a key of another length lacks is zero.
+func splitMonthKey(key []byte) (market.HouseholdID, market.Month) {
+	var whole [monthKeyBytes]byte
+	copy(whole[:], key)
+	return market.HouseholdID(whole[:16]), market.Month(binary.BigEndian.Uint32(whole[16:])) //nolint:gosec // judged by whoever reads the month
 }
 
 // keyText names a record for people.
@@ -147,6 +179,11 @@ func keyText(bucket, key []byte) string {
 		if len(key) == historyKeyBytes {
 			k, h, version := splitHistoryKey(key)
 			return fmt.Sprintf("history of %s, interval %d, version %d", ownerText(h), k, version)
+		}
+	case string(bucketMonths):
+		if len(key) == monthKeyBytes {
+			h, m := splitMonthKey(key)
+			return fmt.Sprintf("month %s of %s", m, ownerText(h))
 		}
 	case string(bucketMeta):
 		return "meta " + string(key)

@@ -25,7 +25,7 @@ func (s *Store) AppHashAt(height int64) (hash []byte, ok bool) {
 // f may call Commit, and what is committed meanwhile may be missing or not.
 func (s *Store) Settlements(h market.HouseholdID, from market.Interval, f func(*ledger.Settlement) bool) error {
 	return s.history(h, from, func(key, raw []byte) (bool, error) {
-		e, err := ledger.DecodeSettlement(raw)
+		e, err := decodeSettlement(key, raw)
 		if err != nil {
 			return false, damaged(bucketHistory, key, err.Error())
 		}
@@ -33,11 +33,73 @@ func (s *Store) Settlements(h market.HouseholdID, from market.Interval, f func(*
 	})
 }
 
+func decodeSettlement(key, raw []byte) (*ledger.Settlement, error) {
+	height, encoded, err := splitHeight(raw)
+	if err != nil {
+		return nil, err
+	}
+	_, h, _ := splitHistoryKey(key)
+	e, err := ledger.DecodeSettlement(h, encoded)
+	if err == nil {
+		e.Height = height
+	}
+	return e, err
+}
+
+func decodeResult(raw []byte) (*ledger.MarketResult, error) {
+	height, encoded, err := splitHeight(raw)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ledger.DecodeMarketResult(encoded)
+	if err == nil {
+		r.Height = height
+	}
+	return r, err
+}
+
+// IntervalSettlements returns the first Settlement of every household in one Interval, in
+// the order of the households: the leaves of MarketResult.Root. It is empty if the
+// Interval is not settled, or if its lines have been pruned.
+func (s *Store) IntervalSettlements(k market.Interval) ([]*ledger.Settlement, error) {
+	var all []*ledger.Settlement
+	err := s.view(func(tx *bolt.Tx) error {
+		gone, err := pruned(tx)
+		if err != nil || k < s.prunedUntil(gone) {
+			return err
+		}
+		c := tx.Bucket(bucketHistory).Cursor()
+		for key, v := c.Seek(historyKey(max(k, 0), market.HouseholdID{}, 1)); key != nil; key, v = c.Next() {
+			interval, _, version := splitHistoryKey(key)
+			if interval != k {
+				return nil
+			}
+			if version != 1 {
+				continue
+			}
+			raw, wrong := unseal(bucketHistory, key, v)
+			if wrong != "" {
+				return damaged(bucketHistory, key, wrong)
+			}
+			e, err := decodeSettlement(key, raw)
+			if err != nil {
+				return damaged(bucketHistory, key, err.Error())
+			}
+			all = append(all, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading interval %d: %w", k, err)
+	}
+	return all, nil
+}
+
 // Results yields what settled Intervals came to as a whole, oldest first, from the
 // given one on until f returns false. It reads as Settlements does.
 func (s *Store) Results(from market.Interval, f func(*ledger.MarketResult) bool) error {
 	return s.history(market.HouseholdID{}, from, func(key, raw []byte) (bool, error) {
-		r, err := ledger.DecodeMarketResult(raw)
+		r, err := decodeResult(raw)
 		if err != nil {
 			return false, damaged(bucketHistory, key, err.Error())
 		}
@@ -56,6 +118,13 @@ type keyValue struct{ key, value []byte }
 func (s *Store) history(h market.HouseholdID, from market.Interval, f func(key, value []byte) (more bool, err error)) error {
 	if err := s.prove(h); err != nil {
 		return fmt.Errorf("reading history: %w", err)
+	}
+	gone, err := s.Pruned()
+	if err != nil {
+		return fmt.Errorf("reading history: %w", err)
+	}
+	if h != (market.HouseholdID{}) {
+		from = max(from, s.prunedUntil(gone))
 	}
 	next := historyKey(max(from, 0), h, 0)
 	for next != nil {
@@ -123,15 +192,19 @@ func (s *Store) prove(h market.HouseholdID) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
+		pruned, err := s.prunedLines(tx, h)
+		if err != nil {
+			return err
+		}
 		n := uint64(0)
-		for next := historyKey(0, h, 0); next != nil; {
+		for next := historyKey(pruned.until, h, 0); next != nil; {
 			var entries []keyValue
 			if entries, next, err = seek(tx, h, next); err != nil {
 				return err
 			}
 			n += uint64(len(entries))
 		}
-		if n != want {
+		if n += pruned.lines; n != want {
 			return fmt.Errorf("%w: history of %s: %d entries, want %d", ErrCorrupt, ownerText(h), n, want)
 		}
 		return nil

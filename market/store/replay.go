@@ -47,7 +47,7 @@ func (c *checker) replay(db *bolt.DB, blocks Blocks) {
 			return
 		}
 		c.compareBlock(db, b.Height, delta.AppHash())
-		c.compareHistory(db, delta.History)
+		c.compareHistory(db, b.Height, delta.History)
 		state.Absorb(delta)
 		last = b.Height
 		c.report.Replayed = last
@@ -63,10 +63,13 @@ func (c *checker) compareBlock(db *bolt.DB, height int64, want [32]byte) {
 	c.compare(db, bucketBlocks, heightKey(height), want[:])
 }
 
-func (c *checker) compareHistory(db *bolt.DB, events []ledger.Event) {
+func (c *checker) compareHistory(db *bolt.DB, height int64, events []ledger.Event) {
 	for _, e := range events {
-		key, value := EncodeEvent(e)
-		c.compare(db, bucketHistory, key, value)
+		if e.Settlement != nil && c.hist.month(e.Settlement.Interval) <= c.hist.pruned {
+			continue
+		}
+		bucket, key, value := EncodeEvent(e, height)
+		c.compare(db, []byte(bucket), key, value)
 	}
 }
 

@@ -153,6 +153,9 @@ func create(path, chainID string, g ledger.Genesis) error {
 		if err := put(tx, bucketMeta, keyChain, []byte(chainID)); err != nil {
 			return err
 		}
+		if err := put(tx, bucketMeta, keyPruned, make([]byte, 4)); err != nil {
+			return err
+		}
 		return write(tx, 0, first)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -220,8 +223,8 @@ func write(tx *bolt.Tx, height int64, d *ledger.Delta) error {
 		}
 	}
 	for _, e := range d.History {
-		key, value := EncodeEvent(e)
-		if err := put(tx, bucketHistory, key, value); err != nil {
+		bucket, key, value := EncodeEvent(e, height)
+		if err := put(tx, []byte(bucket), key, value); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,7 @@ func TestSimulation(t *testing.T) {
 	for height := range 150 {
 		b, d := s.next(t)
 		s.commit(t, b, d)
-		want.add(d)
+		want.add(d, b.Height)
 		if height%10 == 0 {
 			s.reopen(t)
 		}
@@ -65,7 +65,7 @@ func TestSimulation(t *testing.T) {
 // TestCommitWhileReading: the reading methods hold no transaction while they call.
 func TestCommitWhileReading(t *testing.T) {
 	s := newStreet(t, 2)
-	s.grow(t, 60)
+	s.grow(t, 100)
 	commits := 0
 	err := s.store.Results(0, func(*ledger.MarketResult) bool {
 		s.grow(t, 1)

@@ -6,6 +6,7 @@
 package ledgertest
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
@@ -36,13 +37,15 @@ func Public(k ed25519.PrivateKey) ledger.Key {
 type Community struct {
 	Genesis  ledger.Genesis
 	Officers []ed25519.PrivateKey
-	First    market.Interval // whose gate closes first
+	Operator ed25519.PrivateKey // the grid operator's
+	First    market.Interval    // whose gate closes first
 }
 
-// New makes a community of three officers.
-func New(rules ledger.Rules) *Community {
-	c := &Community{Genesis: ledger.Genesis{
-		Name: "sim-street", Epoch: Epoch(), Start: Epoch(), Rate: 1, Rules: rules,
+// New makes a community of three officers and a grid operator, on a network of these nodes.
+func New(rules ledger.Rules, nodes ...ledger.Node) *Community {
+	c := &Community{Operator: Key("operator/0"), Genesis: ledger.Genesis{
+		Name: "sim-street", Epoch: Epoch(), Start: Epoch(), Rate: 1, Rules: rules, Network: nodes,
+		Operators: []ledger.Key{Public(Key("operator/0"))},
 	}}
 	for _, name := range []string{"officer/0", "officer/1", "officer/2"} {
 		c.Officers = append(c.Officers, Key(name))
@@ -78,6 +81,7 @@ type Home struct {
 	Device    ed25519.PrivateKey
 	Network   ed25519.PrivateKey
 	Meter     ed25519.PrivateKey
+	Node      string // where it joins; "" is ledger.RootNode
 	// Counters says what the meter shows at the start of an Interval. The default
 	// counts up to 2 kWh an Interval each way, the same on every run.
 	Counters func(market.Interval) (imported, exported uint64)
@@ -104,7 +108,7 @@ func (h *Home) counter(side string, k market.Interval) uint64 {
 
 // Join makes the home's admission with the approvals of the first n officers.
 func (c *Community) Join(h *Home, n int) []byte {
-	r := ledger.RegisterHousehold{Key: Public(h.Household), Device: Public(h.Device), Network: Public(h.Network), Node: ledger.RootNode}
+	r := ledger.RegisterHousehold{Key: Public(h.Household), Device: Public(h.Device), Network: Public(h.Network), Node: cmp.Or(h.Node, ledger.RootNode)}
 	r.Approvals = c.Approve(r.AdmissionBytes(ChainID), n)
 	return r.Sign(ChainID, h.Household)
 }

@@ -20,9 +20,14 @@ type Traffic struct {
 	State     *ledger.State
 	Source    Source
 
-	seq  uint64
-	sent [][]byte
+	seq     uint64
+	sent    [][]byte
+	history []ledger.Event
 }
+
+// Note takes what a block that the caller applied came to: corrections prove by it what
+// they correct.
+func (t *Traffic) Note(d *ledger.Delta) { t.history = append(t.history, d.History...) }
 
 // NewTraffic makes the traffic of n homes.
 func NewTraffic(c *Community, s *ledger.State, n int, src Source) *Traffic {
@@ -50,7 +55,11 @@ func (t *Traffic) Block() ledger.Block {
 		if t.Source.IntN(12) == 0 {
 			span = t.Source.IntN(60) // an outage
 		}
-		b.Txs = append(b.Txs, ledger.NewTick(next, next+market.Interval(span)))
+		begun := next
+		if t.Source.IntN(3) == 0 {
+			begun += market.Interval(t.Source.IntN(span + 2)) // of an outage's, those that came too late
+		}
+		b.Txs = append(b.Txs, ledger.NewTick(next, next+market.Interval(span), begun))
 	}
 	return b
 }
@@ -65,6 +74,12 @@ func (t *Traffic) tx() []byte {
 		return t.Community.Join(h, 1+t.Source.IntN(3))
 	case joined && !member.HasMeter && kind < 12 || again == 1:
 		return t.Community.Install(h, 1+t.Source.IntN(3))
+	case again == 2:
+		return t.office()
+	case again == 3:
+		return t.move(h)
+	case again == 4:
+		return t.correct(h)
 	case kind < 2:
 		return t.Community.Prefer(h, t.seq, market.Price(t.Source.IntN(400_000)), market.Price(t.Source.IntN(400_000)))
 	case kind < 9:
@@ -74,6 +89,71 @@ func (t *Traffic) tx() []byte {
 	default:
 		return t.garbage(h)
 	}
+}
+
+// office is a decision of the cooperative or a limit of the grid operator.
+func (t *Traffic) office() []byte {
+	from := t.State.Next() + market.Interval(t.Source.IntN(6)-1)
+	number := t.State.Decisions() + 1 + uint64(t.Source.IntN(8)/7) //nolint:gosec // small
+	switch t.Source.IntN(4) {
+	case 0:
+		r := t.State.Rules()
+		r.CommunityFee = market.Price(t.Source.IntN(20_000))
+		r.Tariff = &ledger.Tariff{ImportPrice: market.Price(250_000 + t.Source.IntN(100_000)), ExportPrice: market.Price(t.Source.IntN(260_000))}
+		if t.Source.IntN(3) == 0 {
+			r.Tariff = nil
+		}
+		r.Clearing = []string{ledger.ClearingForward, ledger.ClearingMetered}[t.Source.IntN(2)]
+		return t.Community.Decide(ledger.SetRules{Number: number, From: from, Rules: r}, 1+t.Source.IntN(3))
+	case 1:
+		n := ledger.Node{ID: fmt.Sprintf("feeder-%d", t.Source.IntN(3)), Parent: ledger.RootNode, ImportFee: market.Price(t.Source.IntN(9_000))}
+		if t.Source.IntN(2) == 0 {
+			n.ExportLimitW = Watts(int64(t.Source.IntN(4_000)))
+		}
+		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Nodes: []ledger.Node{n}}, 1+t.Source.IntN(3))
+	case 2:
+		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Remove: []string{fmt.Sprintf("feeder-%d", t.Source.IntN(3))}}, 2)
+	default:
+		e := ledger.Envelope{
+			Seq: t.seq, Node: fmt.Sprintf("feeder-%d", t.Source.IntN(3)), Reason: "test",
+			From: from, Until: from + market.Interval(1+t.Source.IntN(5)),
+		}
+		switch t.Source.IntN(3) {
+		case 0:
+			e.ImportW = Watts(int64(t.Source.IntN(8_000)))
+		case 1:
+			e.ExportW = Watts(int64(t.Source.IntN(2_000)))
+		default:
+			e.Lift = true
+		}
+		return t.Community.Limit(e)
+	}
+}
+
+func (t *Traffic) move(h *Home) []byte {
+	m := ledger.SetMembership{Seq: t.seq, Node: ledger.RootNode}
+	if n := t.Source.IntN(4); n < 3 {
+		m.Node = fmt.Sprintf("feeder-%d", n)
+	}
+	if t.Source.IntN(2) == 0 {
+		m.Participation = []ledger.Participation{{Community: "elsewhere", Permille: 250}, {Community: ChainID, Permille: uint16(1 + t.Source.IntN(750))}} //nolint:gosec // small
+	}
+	return t.Community.Move(h, m, 2)
+}
+
+// correct corrects some settlement of the home.
+func (t *Traffic) correct(h *Home) []byte {
+	r := ledger.CorrectReport{
+		Interval: t.State.Next() - 1, Version: 1, Reason: "test",
+		Import: market.WattHours(t.Source.IntN(2000)), Export: market.WattHours(t.Source.IntN(2000)),
+	}
+	for i := len(t.history) - 1 - t.Source.IntN(20); i >= 0; i-- {
+		if s := t.history[i].Settlement; s != nil && s.Household == h.ID {
+			r.Interval, r.Version = s.Interval, s.Version
+			break
+		}
+	}
+	return t.Community.Correct(h, r, t.history, 1+t.Source.IntN(3))
 }
 
 func (t *Traffic) order(h *Home) []byte {

@@ -1,0 +1,62 @@
+package ledgertest
+
+import (
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// Network makes a decision on the network, sent by the first officer with n approvals.
+func (c *Community) Network(s ledger.SetNetwork, n int) []byte {
+	s.Approvals = c.Approve(s.ApprovalBytes(ChainID), n)
+	return s.Sign(ChainID, c.Officers[0])
+}
+
+// Decide makes a decision on the rules, sent by the first officer with n approvals.
+func (c *Community) Decide(s ledger.SetRules, n int) []byte {
+	s.Approvals = c.Approve(s.ApprovalBytes(ChainID), n)
+	return s.Sign(ChainID, c.Officers[0])
+}
+
+// Limit makes an Envelope of the grid operator.
+func (c *Community) Limit(e ledger.Envelope) []byte {
+	s := ledger.SetEnvelope{Envelope: e}
+	return s.Sign(ChainID, c.Operator)
+}
+
+// Move makes a household's membership with n approvals.
+func (c *Community) Move(h *Home, s ledger.SetMembership, n int) []byte {
+	s.Approvals = c.Approve(s.ApprovalBytes(ChainID, h.ID), n)
+	return s.Sign(ChainID, h.ID, h.Device)
+}
+
+// Correct makes a correction with n approvals. history is where the Settlements of the
+// Interval are; what the correction needs of them is filled in.
+func (c *Community) Correct(h *Home, r ledger.CorrectReport, history []ledger.Event, n int) []byte {
+	var all []*ledger.Settlement // in the order of the households, as they were settled
+	at := -1
+	for _, e := range history {
+		if s := e.Settlement; s != nil && s.Interval == r.Interval && s.Version == 1 {
+			if s.Household == h.ID {
+				at = len(all)
+			}
+			all = append(all, s)
+		}
+	}
+	if at >= 0 {
+		r.ProveSettlement(all, at)
+	}
+	r.Approvals = c.Approve(r.ApprovalBytes(ChainID, h.ID), n)
+	return r.Sign(ChainID, h.ID, h.Device)
+}
+
+// Watts makes a limit.
+func Watts(w int64) *int64 { return &w }
+
+// Feeders makes a network of a root and feeders with limits and fees that bind at noon.
+func Feeders() []ledger.Node {
+	return []ledger.Node{
+		{ID: ledger.RootNode},
+		{ID: "street", Parent: ledger.RootNode, ImportFee: 2_000},
+		{ID: "north", Parent: "street", ExportLimitW: Watts(2_000), ImportFee: 10_000, ExportFee: 1_000},
+		{ID: "south", Parent: "street", ImportLimitW: Watts(3_000), ImportFee: 10_000},
+	}
+}

@@ -134,3 +134,67 @@ func ExampleCorrect() {
 	// Output:
 	// correction 15000 to supplier
 }
+
+// After delivery the meter says how much, and the household's own curve at what price.
+func ExampleMetered_Orders() {
+	home := market.Metered{
+		Node: "feeder", Import: 900,
+		Bid:        []market.Step{{Price: 250_000, WattHours: 600}, {Price: 200_000, WattHours: 100}},
+		Preference: market.Preference{MinSell: 80_000, MaxBuy: 300_000},
+	}
+	for _, o := range home.Orders(nil) {
+		fmt.Println(o.Side, o.Steps)
+	}
+	// Output:
+	// bid [{300000 200} {250000 600} {200000 100}]
+}
+
+// A month begins at midnight in the community's own time, on every machine alike.
+func ExampleParseZone() {
+	amsterdam, err := market.ParseZone("CET-1CEST,M3.5.0,M10.5.0/3")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	october, err := market.ParseMonth("2026-10")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	quarters := market.Calendar{Length: 15 * time.Minute}
+	first, end := quarters.OfMonth(october, amsterdam)
+	fmt.Println(end-first, "intervals from", quarters.Start(first).Format(time.RFC3339))
+	fmt.Println(quarters.MonthOf(end, amsterdam), "is next")
+	// Output:
+	// 2980 intervals from 2026-09-30T22:00:00Z
+	// 2026-11 is next
+}
+
+// With trade reduction the last bid and the last offer make the prices, and stay out.
+func ExampleMarket_mcafee() {
+	order := func(id string, side market.Side, price market.Price) market.Order {
+		return market.Order{ID: id, Node: "root", Side: side, Steps: []market.Step{{Price: price, WattHours: 500}}}
+	}
+	c, err := market.Clear(market.Market{
+		Rule:    market.RuleMcAfee,
+		Network: market.Network{Nodes: []market.Node{{ID: "root"}}},
+		Orders: []market.Order{
+			order("A", market.Bid, 290_000), order("B", market.Bid, 240_000),
+			order("P", market.Offer, 90_000), order("Q", market.Offer, 110_000),
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, a := range c.Allocations {
+		fmt.Println(a.WattHours, "Wh for", a.Amount)
+	}
+	fmt.Println("surplus", c.Surplus)
+	// Output:
+	// 500 Wh for 120000
+	// 0 Wh for 0
+	// 500 Wh for 55000
+	// 0 Wh for 0
+	// surplus 65000
+}

@@ -25,7 +25,8 @@ func upTo(wh WattHours, mark int64) WattHours {
 }
 
 // A Metered is what a household's meter counted in an interval that is cleared
-// after its delivery (R6).
+// after its delivery (R6). By RuleMcAfee an order has one price: leave out the
+// curves, and the preference is that price.
 type Metered struct {
 	Household  HouseholdID
 	Node       string

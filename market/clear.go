@@ -100,7 +100,8 @@ func (c *Clearer) uniform(m *Market) error {
 // At 0 flow, the price is the midpoint between the last filled unit and the first
 // unfilled one, grid prices included; if one is missing, the other; if both, 0.
 func (c *Clearer) cross(v curve, t *Tariff) crossing {
-	zero := c.selector.cut(v.units, v.lo, v.hi, v.demand, v.demand+v.supply)
+	c.selector.load(v.units, v.lo, v.hi)
+	zero := c.selector.cut(v.demand, v.demand+v.supply)
 	lower, upper := zero.bounds()
 	if t != nil {
 		feedIn, retail := keyOf(t.FeedIn(), keyGrid), keyOf(t.Retail(), keyGrid)

@@ -98,8 +98,10 @@ func (g *climb) group(places []place, units []unit, nodes int) {
 	at = 0
 	for _, p := range places {
 		next := &g.firstAt[p.node+1]
-		*next += int32(copy(g.own[*next:], units[at:p.end])) //nolint:gosec // at most MaxSteps
-		at = p.end
+		for ; at < p.end; at++ {
+			g.own[*next] = units[at]
+			*next++
+		}
 	}
 }
 
@@ -108,10 +110,22 @@ func (c *Clearer) pass(w *below, n *Node) reach {
 	g := &c.climb
 	bottom := len(g.stack) - w.units
 	units := g.stack[bottom:]
+	ordered := len(units) <= few
+	if ordered {
+		sortFew(units)
+	} else {
+		lo, hi := span(units)
+		c.selector.load(units, lo, hi)
+	}
 	total := w.demand + w.supply
-	lo, hi := span(units)
+	at := func(position WattHours) cut {
+		if ordered {
+			return cutSorted(units, position)
+		}
+		return c.selector.cut(position, total)
+	}
 	r := reach{
-		zero:   c.selector.cut(units, lo, hi, w.demand, total),
+		zero:   at(w.demand),
 		top:    cut{lower: maxKey, upper: maxKey},
 		bottom: cut{lower: minKey, upper: minKey},
 	}
@@ -119,11 +133,11 @@ func (c *Clearer) pass(w *below, n *Node) reach {
 	demand := w.demand
 	keep := clip{low: cut{lower: minKey}, zero: r.zero, high: cut{lower: maxKey}}
 	if n.ImportLimit != nil && *n.ImportLimit <= demand {
-		r.bottom = c.selector.cut(units, lo, hi, demand-*n.ImportLimit, total)
+		r.bottom = at(demand - *n.ImportLimit)
 		keep.low, w.demand = r.bottom, *n.ImportLimit
 	}
 	if n.ExportLimit != nil && *n.ExportLimit <= w.supply {
-		r.top = c.selector.cut(units, lo, hi, demand+*n.ExportLimit, total)
+		r.top = at(demand + *n.ExportLimit)
 		keep.high, w.supply = r.top, *n.ExportLimit
 	}
 	g.stack = keep.apply(g.stack, bottom, int64(n.ImportFee)<<keyShift, int64(n.ExportFee)<<keyShift)
@@ -137,31 +151,49 @@ type clip struct {
 }
 
 // apply replaces the units from bottom on by those between low and high, the
-// ones below zero cheaper by in, the ones above dearer by out. Units of one key
-// are alike, so that a cut through them takes them in any order.
+// ones below zero cheaper by in, the ones above dearer by out.
 func (k *clip) apply(stack []unit, bottom int, in, out int64) []unit {
 	to := bottom
 	var second unit // of the one unit that flow 0 goes through: it makes two
+	low, zero, high := near(k.low.lower), near(k.zero.lower), near(k.high.lower)
 	for _, u := range stack[bottom:] {
-		dropped, imports, kept := k.low.take(u), k.zero.take(u), k.high.take(u)
-		first := unit{key: u.key - in, wh: imports - dropped}
-		exported := unit{key: u.key + out, wh: kept - imports}
-		switch {
-		case first.wh > 0 && exported.wh > 0:
-			second = exported
-		case exported.wh > 0:
-			first = exported
-		case first.wh == 0:
+		if u.key == low || u.key == zero || u.key == high {
+			first, exported := k.split(u, in, out)
+			if first.wh == 0 {
+				first, exported = exported, unit{}
+			}
+			if first.wh > 0 {
+				stack[to] = first
+				to++
+			}
+			if exported.wh > 0 {
+				second = exported
+			}
 			continue
 		}
-		stack[to] = first
-		to++
+		// Without branches: all ones for what is below zero; 1 for what is kept.
+		imported := (u.key - zero) >> 63
+		kept := uint64((low-u.key)&(u.key-high)) >> 63 //nolint:gosec // its sign
+		stack[to] = unit{key: u.key - in&imported + out&^imported, wh: u.wh}
+		to += int(kept) //nolint:gosec // 0 or 1
 	}
 	stack = stack[:to]
 	if second.wh > 0 {
 		stack = append(stack, second)
 	}
 	return stack
+}
+
+// farKey is beyond all keys, yet so near that no difference overflows.
+const farKey int64 = 1 << 61
+
+func near(key int64) int64 { return min(max(key, -farKey), farKey) }
+
+// split returns what is kept of a unit at a cut, below zero and above. Units of
+// one key are alike, so that a cut through them takes them in any order.
+func (k *clip) split(u unit, in, out int64) (imported, exported unit) {
+	dropped, imports, kept := k.low.take(u), k.zero.take(u), k.high.take(u)
+	return unit{key: u.key - in, wh: imports - dropped}, unit{key: u.key + out, wh: kept - imports}
 }
 
 // take returns how much of a unit is below the cut, and counts it off.

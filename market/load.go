@@ -58,13 +58,17 @@ func (c *Clearer) load(orders []Order) error {
 	return nil
 }
 
-// locate finds the nodes of at least one order. It fails if there is one that it does not know.
+// locate finds the nodes of at least one order, at most blockSize. It fails if
+// there is one that it does not know.
 func (c *Clearer) locate(orders []Order, places []place) bool {
+	if len(c.tree.names.known) > fewNames {
+		return c.tree.names.findAll(orders, places)
+	}
 	name := orders[0].Node
-	node := c.tree.node(name)
+	node := c.tree.names.find(name)
 	for i := range orders {
 		if o := &orders[i]; o.Node != name {
-			name, node = o.Node, c.tree.node(o.Node)
+			name, node = o.Node, c.tree.names.find(o.Node)
 		}
 		if node < 0 {
 			return false
@@ -138,7 +142,7 @@ func (c *Clearer) fault(orders []Order) error {
 	var total WattHours
 	for i := range orders {
 		o := &orders[i]
-		if c.tree.node(o.Node) < 0 {
+		if c.tree.names.find(o.Node) < 0 {
 			return o.fieldError("node", ErrUnknownNode, "got %q, want the id of a node", o.Node)
 		}
 		if err := o.check(WidestOrderBounds()); err != nil {

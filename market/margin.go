@@ -132,7 +132,8 @@ func (g *margin) deal(m *Market, left WattHours) {
 		g.units = append(g.units, unit{key: -g.rivals[i].rest, wh: 1})
 	}
 	lo, hi := span(g.units)
-	last := g.selector.at(g.units, lo, hi, left-1)
+	g.selector.load(g.units, lo, hi)
+	last := g.selector.at(left - 1)
 	g.tied = g.tied[:0]
 	for i := range g.rivals {
 		switch r := &g.rivals[i]; {
@@ -152,7 +153,8 @@ func (g *margin) draw(m *Market, count WattHours) {
 		for _, i := range g.tied {
 			g.units = append(g.units, unit{key: hashKey(g.hash(m, i)), wh: 1})
 		}
-		last := g.selector.at(g.units, 0, maxKey, count-1)
+		g.selector.load(g.units, 0, maxKey)
+		last := g.selector.at(count - 1)
 		same := g.tied[:0]
 		for at, i := range g.tied {
 			switch key := g.units[at].key; {

@@ -7,11 +7,21 @@ import "math/bits"
 // over what is left, whatever the keys.
 const histogramBits = 11
 
-// A selector finds the unit at a position of a curve without sorting it.
+// few is how many units are sorted rather than counted; measured.
+const few = 24
+
+// A selector finds the units at positions of a curve without sorting it.
 type selector struct {
-	mass [1 << histogramBits]WattHours
-	rest []unit
+	units       []unit
+	lo          int64
+	shift       int
+	mass, finer histogram
+	used        int // buckets of mass
+	rest        []unit
 }
+
+// A histogram holds how much is in each of the equal parts of a range of keys.
+type histogram [1 << histogramBits]WattHours
 
 // selected says which units cover a position.
 type selected struct {
@@ -20,29 +30,80 @@ type selected struct {
 	offset WattHours // the position, counted from the first Wh of that key
 }
 
+// load makes units the ones to select from. None may have a key below lo or above
+// hi, and these must be less than 2^63 apart. The units are only read.
+func (s *selector) load(units []unit, lo, hi int64) {
+	s.units, s.lo = units, lo
+	s.shift, s.used = s.mass.count(units, lo, hi)
+}
+
 // at returns what covers position, 0 being the first Wh, when the units are laid
-// end to end in rising key. The position must be inside, no key below lo or above
-// hi, and these less than 2^63 apart. The units are only read.
-func (s *selector) at(units []unit, lo, hi int64, position WattHours) selected {
+// end to end in rising key. The position must be inside.
+func (s *selector) at(position WattHours) selected {
+	mass, used, units, lo, shift := &s.mass, s.used, s.units, s.lo, s.shift
 	for {
-		width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
-		// Few units need few buckets, and these have to be cleared.
-		shift := max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))), 0)
-		mass := s.mass[:width>>shift+1]
-		clear(mass)
-		for _, u := range units {
-			mass[(u.key-lo)>>shift] += u.wh
-		}
 		bucket := 0
-		for position >= mass[bucket] {
-			position -= mass[bucket]
+		for _, wh := range mass[:used] {
+			if position < wh {
+				break
+			}
+			position -= wh
 			bucket++
 		}
 		if shift == 0 {
 			return selected{key: lo + int64(bucket), total: mass[bucket], offset: position}
 		}
 		units = s.keep(units, lo, shift, int64(bucket))
-		lo, hi = span(units)
+		if len(units) <= few {
+			sortFew(units)
+			return among(units, position)
+		}
+		var hi int64
+		if lo, hi = span(units); lo == hi {
+			return selected{key: lo, total: mass[bucket], offset: position}
+		}
+		mass = &s.finer
+		shift, used = mass.count(units, lo, hi)
+	}
+}
+
+// count fills the histogram with units of keys from lo to hi. It returns by how
+// much a key's distance from lo is to be shifted to find its bucket, and how many
+// buckets there are.
+func (h *histogram) count(units []unit, lo, hi int64) (shift, used int) {
+	width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
+	// Few units need few buckets, and these have to be cleared.
+	shift = max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))), 0)
+	used = int(width>>shift) + 1 //nolint:gosec // at most 1 << histogramBits
+	clear(h[:used])
+	for _, u := range units {
+		h[(u.key-lo)>>shift&(1<<histogramBits-1)] += u.wh
+	}
+	return shift, used
+}
+
+// among is at for units in order.
+func among(units []unit, position WattHours) selected {
+	for i := 0; ; {
+		s := selected{key: units[i].key, offset: position}
+		for ; i < len(units) && units[i].key == s.key; i++ {
+			s.total += units[i].wh
+		}
+		if position < s.total {
+			return s
+		}
+		position -= s.total
+	}
+}
+
+// sortFew sorts a few units by key.
+func sortFew(units []unit) {
+	for i := 1; i < len(units); i++ {
+		u, k := units[i], i
+		for ; k > 0 && units[k-1].key > u.key; k-- {
+			units[k] = units[k-1]
+		}
+		units[k] = u
 	}
 }
 
@@ -79,12 +140,11 @@ type cut struct {
 	part         WattHours // how much of the units of key lower is below the cut
 }
 
-// cut returns the cut above the first position Wh of units, which hold total and
-// have no key below lo or above hi.
-func (s *selector) cut(units []unit, lo, hi int64, position, total WattHours) cut {
+// cut returns the cut above the first position Wh of the loaded units, which hold total.
+func (s *selector) cut(position, total WattHours) cut {
 	k := cut{lower: minKey, upper: maxKey}
 	if position > 0 {
-		last := s.at(units, lo, hi, position-1)
+		last := s.at(position - 1)
 		k.lower, k.part = last.key, last.offset+1
 		if k.part < last.total {
 			k.upper = k.lower
@@ -92,10 +152,32 @@ func (s *selector) cut(units []unit, lo, hi int64, position, total WattHours) cu
 		}
 	}
 	if position < total {
-		for _, u := range units {
+		for _, u := range s.units {
 			if u.key > k.lower {
 				k.upper = min(k.upper, u.key)
 			}
+		}
+	}
+	return k
+}
+
+// cutSorted is cut for units in order.
+func cutSorted(units []unit, position WattHours) cut {
+	k := cut{lower: minKey, upper: maxKey}
+	for _, u := range units {
+		if position == 0 {
+			k.upper = u.key
+			return k
+		}
+		if u.key != k.lower {
+			k.lower, k.part = u.key, 0
+		}
+		part := min(u.wh, position)
+		k.part += part
+		position -= u.wh
+		if position < 0 {
+			k.upper = u.key
+			return k
 		}
 	}
 	return k

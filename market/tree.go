@@ -8,16 +8,14 @@ import (
 // A tree is a network by index: nodes are numbered as in Network.Nodes. Its
 // slices are reused from one build to the next.
 type tree struct {
-	index    map[string]int32
-	parent   []int32 // -1 at the root
-	first    []int32 // children of i are child[first[i]:first[i+1]]
-	child    []int32
-	next     []int32 // scratch: where in child the next child of i goes
-	topDown  []int32 // every node after its parent, and all below it before any other
-	path     []Price // the fees of all edges from the root to i, both directions
-	bare     bool    // no edge has a limit or a fee
-	lastName string  // the last name looked up, and its node: books come sorted
-	lastNode int32
+	names   names
+	parent  []int32 // -1 at the root
+	first   []int32 // children of i are child[first[i]:first[i+1]]
+	child   []int32
+	next    []int32 // scratch: where in child the next child of i goes
+	topDown []int32 // every node after its parent, and all below it before any other
+	path    []Price // the fees of all edges from the root to i, both directions
+	bare    bool    // no edge has a limit or a fee
 }
 
 // build checks the nodes by R1 and fills the tree.
@@ -25,20 +23,15 @@ func (t *tree) build(nodes []Node) error {
 	if len(nodes) == 0 {
 		return fmt.Errorf("network: got no node, want at least a root: %w", ErrBadNetwork)
 	}
-	if t.index == nil {
-		t.index = make(map[string]int32, len(nodes))
-	}
-	clear(t.index)
-	t.lastName, t.lastNode = "", -1
+	t.names.reset(len(nodes))
 	for i := range nodes {
 		n := &nodes[i]
 		if err := n.check(); err != nil {
 			return err
 		}
-		if _, twice := t.index[n.ID]; twice {
+		if !t.names.add(n.ID) {
 			return n.fieldError("id", ErrDuplicateID, "got %q twice", n.ID)
 		}
-		t.index[n.ID] = int32(i)
 	}
 	if err := t.link(nodes); err != nil {
 		return err
@@ -61,8 +54,8 @@ func (t *tree) link(nodes []Node) error {
 			t.parent = append(t.parent, -1)
 			continue
 		}
-		p, ok := t.index[n.Parent]
-		if !ok {
+		p := t.names.find(n.Parent)
+		if p < 0 {
 			return n.fieldError("parent", ErrUnknownNode, "got %q, want the id of a node", n.Parent)
 		}
 		t.parent = append(t.parent, p)
@@ -130,16 +123,3 @@ func (t *tree) fees(nodes []Node) error {
 func (t *tree) children(i int32) []int32 { return t.child[t.first[i]:t.first[i+1]] }
 
 func (t *tree) root() int32 { return t.topDown[0] }
-
-// node returns the number of a node, or -1.
-func (t *tree) node(name string) int32 {
-	if t.lastNode >= 0 && t.lastName == name {
-		return t.lastNode
-	}
-	i, ok := t.index[name]
-	if !ok {
-		return -1
-	}
-	t.lastName, t.lastNode = name, i
-	return i
-}

@@ -63,7 +63,7 @@ type Order struct {
 	Node      string
 	Side      Side
 	Steps     []Step // a bid's prices fall, an offer's rise
-	Key       int64  // a bid's static share, at least 0; only RuleSharing looks at it
+	Key       int64  // a bid's static share, at least 0; only RuleSharing looks at it, and at no offer's
 }
 
 // name is how errors call the order.

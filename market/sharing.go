@@ -85,16 +85,11 @@ func (m *Market) sharingPrice() (Price, error) {
 
 // keys returns what the bids' keys come to, and what all keys do; 0 for no keys.
 func (m *Market) keys(bids []lot) (present, all int64, err error) {
-	for i := range m.Orders {
-		o := &m.Orders[i]
-		if o.Key < 0 || o.Key > 0 && o.Side != Bid {
-			return 0, 0, o.fieldError("key", ErrBadQuantity, "got %d of a %s, want 0 or more of a bid, 0 of an offer", o.Key, o.Side)
-		}
-	}
 	for i := range bids {
 		o := &m.Orders[bids[i].order]
-		if o.Key > int64(MaxTotalWh)-present {
-			return 0, 0, o.fieldError("key", ErrBadQuantity, "got %d after %d of other bids, want at most %d in all", o.Key, present, MaxTotalWh)
+		if o.Key < 0 || o.Key > int64(MaxTotalWh)-present {
+			return 0, 0, o.fieldError("key", ErrBadQuantity, "got %d after %d of other bids, want 0 or more and at most %d in all",
+				o.Key, present, MaxTotalWh)
 		}
 		present += o.Key
 	}

@@ -159,7 +159,7 @@ func (s *State) auditClearing(k market.Interval, r *IntervalRecord) []error {
 // auditPrices looks for a price outside of the tariff where every edge to the root has
 // room. The rule uniform is the only one whose prices the rules bind so.
 func (s *State) auditPrices(k market.Interval, r *IntervalRecord) []error {
-	if s.ruleAt(k) != market.RuleUniform || s.rulesAt(k).Tariff == nil {
+	if r.Rule.String() != market.RuleUniform || s.rulesAt(k).Tariff == nil {
 		return nil
 	}
 	network := s.networkAt(k)

@@ -226,10 +226,10 @@ func (c *charter) marketNetwork(k market.Interval) market.Network {
 }
 
 // forget drops what is needed no more: decisions that hold for no Interval from oldest on,
-// and Envelopes that end before uncleared, the oldest that is still to be cleared.
-func (c *charter) forget(oldest, uncleared market.Interval) {
+// and Envelopes that end before unsettled, the oldest that is still to be settled.
+func (c *charter) forget(oldest, unsettled market.Interval) {
 	c.rules, c.networks = c.rules.since(oldest), c.networks.since(oldest)
-	past := func(e Envelope) bool { return e.Until <= uncleared }
+	past := func(e Envelope) bool { return e.Until <= unsettled }
 	for i, o := range c.operators {
 		if slices.ContainsFunc(o.Envelopes, past) {
 			kept := &Operator{Seq: o.Seq, Envelopes: slices.DeleteFunc(slices.Clone(o.Envelopes), past)}

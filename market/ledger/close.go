@@ -55,6 +55,12 @@ func (d *draft) clear(k market.Interval, r *IntervalRecord) error {
 	m := market.Market{
 		Rule: d.ruleAt(k), Tariff: rules.GridTariff(), Network: d.marketNetwork(k), Orders: orders, Seed: r.Seed[:],
 	}
+	if m.Rule == market.RuleSharing {
+		m.Sharing = market.Sharing{Price: rules.SharingPrice}
+		for i := range r.Entries {
+			m.Sharing.Keys += r.Entries[i].ShareKey // bounded by maxShareKey each
+		}
+	}
 	if d.clearer == nil {
 		d.clearer = market.NewClearer()
 	}
@@ -62,6 +68,7 @@ func (d *draft) clear(k market.Interval, r *IntervalRecord) error {
 	if err != nil {
 		return fmt.Errorf("clearing interval %d: %w", k, err)
 	}
+	r.Rule = ruleCode(m.Rule)
 	r.GridImport, r.GridExport, r.Welfare, r.Surplus = result.GridImport, result.GridExport, result.Welfare, result.Surplus
 	r.Prices = make([]market.Price, len(result.Prices))
 	for i, p := range result.Prices {
@@ -95,7 +102,7 @@ func (d *draft) orders(k market.Interval, r *IntervalRecord) ([]market.Order, []
 	network := d.networkAt(k)
 	// mcafee knows orders of one step only: PlaceOrder refuses others, but may have
 	// taken one before the rule was decided.
-	single := d.ruleAt(k) == "mcafee"
+	single := d.ruleAt(k) == market.RuleMcAfee
 	for i := range r.Entries {
 		e := &r.Entries[i]
 		node := network.Nodes[e.Node].ID
@@ -103,7 +110,11 @@ func (d *draft) orders(k market.Interval, r *IntervalRecord) ([]market.Order, []
 		case !r.Metered:
 			for _, side := range []market.Side{market.Bid, market.Offer} {
 				if steps := *e.steps(side); len(steps) == 1 || len(steps) > 0 && !single {
-					orders = append(orders, market.Order{Household: e.Household, Node: node, Side: side, Steps: marketSteps(steps), Key: e.ShareKey})
+					o := market.Order{Household: e.Household, Node: node, Side: side, Steps: marketSteps(steps)}
+					if side == market.Bid {
+						o.Key = e.ShareKey
+					}
+					orders = append(orders, o)
 				}
 			}
 		case e.Quality != QualityMissing:
@@ -175,7 +186,7 @@ func (d *draft) ended(k market.Interval, s int64) bool {
 // longer be corrected (R5): the Intervals, then the months and the decisions that only
 // they needed.
 func (d *draft) passDeadlines() error {
-	oldest, uncleared := d.next(), d.next()
+	oldest, unsettled := d.next(), d.next()
 	for _, k := range d.openIntervals(d.next()) {
 		r, _ := d.interval(k)
 		waits := r.State == IntervalCleared || r.State == IntervalDelivered
@@ -190,11 +201,11 @@ func (d *draft) passDeadlines() error {
 			continue
 		}
 		oldest = min(oldest, k)
-		if r.State == IntervalDelivered {
-			uncleared = min(uncleared, k)
+		if r.State != IntervalSettled {
+			unsettled = min(unsettled, k)
 		}
 	}
-	d.forget(oldest, uncleared)
+	d.forget(oldest, unsettled)
 	return d.closeMonths(oldest)
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cometbft/cometbft/crypto/merkle"
 
@@ -18,6 +19,23 @@ type AccountCode uint8
 var accounts = [...]market.Account{
 	1: market.AccountMarket, 2: market.AccountSupplier, 3: market.AccountIsland,
 	4: market.AccountGridOperator, 5: market.AccountCooperative, 6: market.AccountRounding,
+}
+
+// RuleCode is a rule of market.Rules in one byte: its place there, which is part of the
+// history's format.
+type RuleCode uint8
+
+// ruleCode returns the code of a rule that Rules.Validate has accepted.
+func ruleCode(rule string) RuleCode {
+	return RuleCode(max(0, slices.Index(market.Rules(), rule))) //nolint:gosec // there are four
+}
+
+// String returns the rule's name.
+func (c RuleCode) String() string {
+	if rules := market.Rules(); int(c) < len(rules) {
+		return rules[c]
+	}
+	return fmt.Sprintf("rule-%d", uint8(c))
 }
 
 // Move is market.Transfer as the history keeps it. The Interval is the record's.

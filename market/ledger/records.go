@@ -219,6 +219,7 @@ type IntervalRecord struct {
 	_          struct{} `cbor:",toarray"`
 	State      IntervalState
 	Metered    bool               // cleared by metered energy (R6)
+	Rule       RuleCode           // by which it was cleared
 	Seed       [32]byte           // decides ties; from the block that closed the gate
 	Prices     []market.Price     // by node, in the order of the network of the Interval; empty until cleared
 	Flows      []market.WattHours // by node, towards its parent; at the root 0
@@ -252,7 +253,8 @@ type Settlement struct {
 	Version  uint32 // 1 is the first; each correction adds one, and has the difference as Moves
 	Node     uint32 // index in the network of the Interval, and so in MarketResult.Nodes
 	Metered  bool
-	BidSeq   uint64 // the orders at the gate; 0: none
+	Rule     RuleCode // under uniform and sharing, energy in the market costs Price
+	BidSeq   uint64   // the orders at the gate; 0: none
 	OfferSeq uint64
 	StartSeq uint64 // the readings that prove it; 0: none
 	EndSeq   uint64
@@ -287,6 +289,7 @@ type MarketResult struct {
 	Number     uint64   // from 1 on: the order in which the chain covers them
 	Interval   market.Interval
 	Metered    bool
+	Rule       RuleCode
 	Price      market.Price     // at the root
 	Bought     market.WattHours // by all households, from each other and from the grid
 	Sold       market.WattHours

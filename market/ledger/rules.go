@@ -112,8 +112,8 @@ func (r *Rules) calendar() market.Calendar {
 // Validate names the first rule that cannot be right.
 func (r *Rules) Validate() error {
 	switch {
-	case !slices.Contains([]string{market.RuleUniform}, r.Rule):
-		return fmt.Errorf("rules.rule: got %q, want one of %s", r.Rule, strings.Join([]string{market.RuleUniform}, ", "))
+	case !slices.Contains(market.Rules(), r.Rule):
+		return fmt.Errorf("rules.rule: got %q, want one of %s", r.Rule, strings.Join(market.Rules(), ", "))
 	case r.Clearing != ClearingForward && r.Clearing != ClearingMetered:
 		return fmt.Errorf("rules.clearing: got %q, want %q or %q", r.Clearing, ClearingForward, ClearingMetered)
 	case r.RentTo != RentToCooperative && r.RentTo != RentToGridOperator:
@@ -168,6 +168,9 @@ func (r *Rules) validatePrices() error {
 		if err := (market.Tariff{ImportPrice: t.tariff.ImportPrice, ExportPrice: t.tariff.ExportPrice}).Validate(); err != nil {
 			return fmt.Errorf("rules.%s: %w", t.name, err)
 		}
+	}
+	if r.Rule == market.RuleSharing && r.Tariff == nil && r.SharingPrice == nil {
+		return fmt.Errorf("rules.sharing_price: got none on an island, want one: there is no tariff to take the middle of")
 	}
 	if p := r.SharingPrice; p != nil && (*p < r.PriceMin || *p > r.PriceMax) {
 		return fmt.Errorf("rules.sharing_price: got %d, want %d to %d", *p, r.PriceMin, r.PriceMax)

@@ -66,7 +66,7 @@ func (d *draft) settle(k market.Interval) error {
 			return err
 		}
 	}
-	result := MarketResult{Interval: k, Metered: r.Metered}
+	result := MarketResult{Interval: k, Metered: r.Metered, Rule: r.Rule}
 	var pool market.Pool
 	leaves := make([][]byte, len(r.Entries))
 	for i := range r.Entries {
@@ -174,7 +174,7 @@ func (d *draft) settlement(k market.Interval, r *IntervalRecord, e *Entry) (*Set
 	}
 	price, _ := r.PriceAt(e.Node)
 	return &Settlement{
-		Interval: k, Household: e.Household, Version: e.Version, Node: e.Node, Metered: r.Metered,
+		Interval: k, Household: e.Household, Version: e.Version, Node: e.Node, Metered: r.Metered, Rule: r.Rule,
 		BidSeq: e.BidSeq, OfferSeq: e.OfferSeq, StartSeq: e.StartSeq, EndSeq: e.EndSeq,
 		Bought: e.Bought, Sold: e.Sold, Price: price, Import: e.Import, Export: e.Export, Quality: e.Quality,
 		Retail: terms.Retail, FeedIn: terms.FeedIn, Fee: terms.CommunityFee, Alone: alone,

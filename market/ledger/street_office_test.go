@@ -153,11 +153,15 @@ func (s *street) makeMember(kind string, h *ledgertest.Home, rest []string, opti
 	}, history, approvals), nil
 }
 
-func meteredText(metered bool) string {
+func meteredText(metered bool, rule ledger.RuleCode) string {
+	text := ""
 	if metered {
-		return "metered, "
+		text = "metered, "
 	}
-	return ""
+	if rule.String() != market.RuleUniform {
+		text += rule.String() + ", "
+	}
+	return text
 }
 
 func monthText(m ledger.Month) string {

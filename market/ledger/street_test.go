@@ -229,7 +229,7 @@ func (s *street) event(e ledger.Event) string {
 	switch r, h := e.Result, e.Settlement; {
 	case r != nil:
 		fmt.Fprintf(&b, "market #%d, +%d: %sprice %d, bought %d, grid import %d export %d, welfare %d, households %d\n",
-			r.Number, r.Interval-s.First, meteredText(r.Metered), r.Price, r.Bought, r.GridImport, r.GridExport, r.Welfare, r.Households)
+			r.Number, r.Interval-s.First, meteredText(r.Metered, r.Rule), r.Price, r.Bought, r.GridImport, r.GridExport, r.Welfare, r.Households)
 		if len(r.Nodes) > 1 {
 			for _, n := range r.Nodes {
 				fmt.Fprintf(&b, "  node %s: price %d, flow %d\n", n.Node, n.Price, n.Flow)
@@ -273,7 +273,7 @@ func (s *street) show(out *strings.Builder, args []string) error {
 			fmt.Fprintln(out, "none")
 			return nil
 		}
-		fmt.Fprintf(out, "%s, %sprices %v, grid import %d export %d, welfare %d\n", r.State, meteredText(r.Metered), r.Prices, r.GridImport, r.GridExport, r.Welfare)
+		fmt.Fprintf(out, "%s, %sprices %v, grid import %d export %d, welfare %d\n", r.State, meteredText(r.Metered, r.Rule), r.Prices, r.GridImport, r.GridExport, r.Welfare)
 		for _, e := range r.Entries {
 			fmt.Fprintf(out, "%s: bid %d %v offer %d %v bought %d for %d sold %d for %d, import %d export %d %s\n", s.words(e.Household.String()),
 				e.BidSeq, stepsText(e.Bid), e.OfferSeq, stepsText(e.Offer), e.Bought, e.Buy, e.Sold, e.Sell, e.Import, e.Export, e.Quality)

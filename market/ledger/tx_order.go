@@ -94,7 +94,7 @@ func (o *PlaceOrder) checkSteps(d *draft, tx *Tx) *Refusal {
 		return nil
 	}
 	r := d.rulesAt(o.Interval)
-	if r.Rule == "mcafee" && len(o.Steps) > 1 {
+	if r.Rule == market.RuleMcAfee && len(o.Steps) > 1 {
 		return refuse(CodeTooManySteps, "steps", "got %d, want 1 under the rule %s", len(o.Steps), r.Rule)
 	}
 	order := market.Order{Household: tx.env.Household, Side: o.Side, Steps: marketSteps(o.Steps)}

@@ -103,11 +103,15 @@ func (t *Traffic) office() []byte {
 		if t.Source.IntN(3) == 0 {
 			r.Tariff = nil
 		}
+		r.Rule = market.Rules()[t.Source.IntN(len(market.Rules()))]
 		r.Clearing = []string{ledger.ClearingForward, ledger.ClearingMetered}[t.Source.IntN(2)]
 		return t.Community.Decide(ledger.SetRules{Number: number, From: from, Rules: r}, 1+t.Source.IntN(3))
 	case 1:
-		n := ledger.Node{ID: fmt.Sprintf("feeder-%d", t.Source.IntN(3)), Parent: ledger.RootNode, ImportFee: market.Price(t.Source.IntN(9_000))}
-		if t.Source.IntN(2) == 0 {
+		n := ledger.Node{ID: fmt.Sprintf("feeder-%d", t.Source.IntN(3)), Parent: ledger.RootNode}
+		switch t.Source.IntN(3) {
+		case 0:
+			n.ImportFee = market.Price(t.Source.IntN(9_000))
+		case 1:
 			n.ExportLimitW = Watts(int64(t.Source.IntN(4_000)))
 		}
 		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Nodes: []ledger.Node{n}}, 1+t.Source.IntN(3))
@@ -131,7 +135,7 @@ func (t *Traffic) office() []byte {
 }
 
 func (t *Traffic) move(h *Home) []byte {
-	m := ledger.SetMembership{Seq: t.seq, Node: ledger.RootNode}
+	m := ledger.SetMembership{Seq: t.seq, Node: ledger.RootNode, ShareKey: int64(t.Source.IntN(4))}
 	if n := t.Source.IntN(4); n < 3 {
 		m.Node = fmt.Sprintf("feeder-%d", n)
 	}

@@ -1,8 +1,8 @@
 package market
 
 import (
-	"cmp"
 	"fmt"
+	"slices"
 )
 
 // mcAfee clears by R4's trade reduction, the idea of R. P. McAfee (A dominant
@@ -88,7 +88,7 @@ func (c *Clearer) whole(m *Market, side Side) []lot {
 		}
 		lots = append(lots, l)
 	}
-	c.lineUp(m, lots, merit(side))
+	c.lineUp(m, lots, side)
 	return lots
 }
 
@@ -113,32 +113,39 @@ func lastPair(bids, offers []lot) (lastBid, lastOffer int) {
 
 // ration allocates wh among lots that ask for as much or more, evenly.
 func (c *Clearer) ration(m *Market, lots []lot, wh WattHours) {
-	c.lineUp(m, lots, func(*lot, *lot) int { return 0 }) // who gets one Wh more
+	sizes := make([]WattHours, len(lots))
+	for i := range lots {
+		sizes[i] = lots[i].wh
+	}
+	slices.Sort(sizes)
 	// From the smallest up: who asks for no more than an even share of what is
 	// left gets it, which leaves no less for each of the others.
-	bySize := make([]lot, len(lots))
-	copy(bySize, lots)
-	c.lineUp(m, bySize, func(a, b *lot) int { return cmp.Compare(a.wh, b.wh) })
-	level := WattHours(-1)
-	left := wh
-	for i := range bySize {
-		others := WattHours(len(bySize) - i)
-		if bySize[i].wh > left/others {
-			level = left / others
-			left %= others
+	level, left := MaxTotalWh, wh
+	for i, size := range sizes {
+		others := WattHours(len(sizes) - i)
+		if size > left/others {
+			level, left = left/others, left%others
 			break
 		}
-		left -= bySize[i].wh
+		left -= size
 	}
+	g := &c.margin
+	g.seats, g.rivals, g.tied = g.seats[:0], g.rivals[:0], g.tied[:0]
 	for i := range lots {
-		got := lots[i].wh
-		if level >= 0 && got > level {
-			got = level
-			if left > 0 {
-				got++
-				left--
-			}
+		l := &lots[i]
+		c.result.Allocations[l.order].WattHours = min(l.wh, level)
+		if l.wh > level {
+			at := int32(len(g.seats)) //nolint:gosec // at most MaxOrders
+			g.seats = append(g.seats, seat{order: l.order})
+			g.rivals = append(g.rivals, rival{got: level, seat: at})
+			g.tied = append(g.tied, at)
 		}
-		c.result.Allocations[lots[i].order].WattHours = got
+	}
+	if left == 0 {
+		return
+	}
+	g.draw(m, left)
+	for i := range g.rivals {
+		c.result.Allocations[g.seats[i].order].WattHours = g.rivals[i].got
 	}
 }

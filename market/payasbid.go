@@ -77,6 +77,6 @@ func (c *Clearer) accepted(m *Market, side Side) []lot {
 			}
 		}
 	}
-	c.lineUp(m, lots, merit(side))
+	c.lineUp(m, lots, side)
 	return lots
 }

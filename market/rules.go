@@ -42,48 +42,64 @@ func checkBare(m *Market) error {
 
 // A lot is a part of an order as R4's rules line it up.
 type lot struct {
-	order int32
 	price Price
 	wh    WattHours
-	hash  [sha256.Size]byte // its place among equals; only set where there are some
+	order int32
 }
 
-// lineUp sorts lots by compare, and those that it finds equal in the tie order of
-// R3, which nobody can choose and which the order of the book does not change.
-func (c *Clearer) lineUp(m *Market, lots []lot, compare func(a, b *lot) int) {
-	byRule := func(a, b lot) int { return cmp.Or(compare(&a, &b), cmp.Compare(a.order, b.order)) }
-	slices.SortFunc(lots, byRule)
+// A ticket is a lot with the beginning of its hash.
+type ticket struct {
+	lot
+	key int64
+}
+
+// lineUp sorts lots by merit, bids from the dearest down and offers from the cheapest
+// up, and those of one price in the tie order of R3, which nobody can choose and which
+// the order of the book does not change.
+func (c *Clearer) lineUp(m *Market, lots []lot, side Side) {
+	if side == Bid {
+		slices.SortFunc(lots, func(a, b lot) int { return cmp.Compare(b.price, a.price) })
+	} else {
+		slices.SortFunc(lots, func(a, b lot) int { return cmp.Compare(a.price, b.price) })
+	}
+	var tickets []ticket
 	for first := 0; first < len(lots); {
 		end := first + 1
-		for end < len(lots) && compare(&lots[first], &lots[end]) == 0 {
+		for end < len(lots) && lots[end].price == lots[first].price {
 			end++
 		}
 		if equals := lots[first:end]; len(equals) > 1 {
-			c.hash(m, equals)
-			slices.SortFunc(equals, func(a, b lot) int {
-				return cmp.Or(bytes.Compare(a.hash[:], b.hash[:]), cmp.Compare(a.order, b.order))
-			})
+			tickets = c.draw(m, equals, tickets[:0])
 		}
 		first = end
 	}
 }
 
-// hash sets the hashes of lots.
-func (c *Clearer) hash(m *Market, lots []lot) {
-	g := &c.margin
-	g.seats, g.rivals = append(g.seats[:0], seat{}), append(g.rivals[:0], rival{})
-	for i := range lots {
-		g.seats[0].order = lots[i].order
-		lots[i].hash = g.hash(m, 0)
+// draw puts lots in the tie order; tickets is scratch.
+func (c *Clearer) draw(m *Market, lots []lot, tickets []ticket) []ticket {
+	for _, l := range lots {
+		sum := c.hash(m, l.order)
+		tickets = append(tickets, ticket{lot: l, key: hashKey(sum)})
 	}
+	slices.SortFunc(tickets, func(a, b ticket) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		// Of one order, or of two whose hashes begin alike: as good as never.
+		x, y := c.hash(m, a.order), c.hash(m, b.order)
+		return cmp.Or(bytes.Compare(x[:], y[:]), cmp.Compare(a.order, b.order))
+	})
+	for i := range tickets {
+		lots[i] = tickets[i].lot
+	}
+	return tickets
 }
 
-// merit orders bids from the dearest down, offers from the cheapest up.
-func merit(side Side) func(a, b *lot) int {
-	if side == Bid {
-		return func(a, b *lot) int { return cmp.Compare(b.price, a.price) }
-	}
-	return func(a, b *lot) int { return cmp.Compare(a.price, b.price) }
+// hash returns an order's place in the tie order.
+func (c *Clearer) hash(m *Market, order int32) [sha256.Size]byte {
+	g := &c.margin
+	g.seats, g.rivals = append(g.seats[:0], seat{order: order}), append(g.rivals[:0], rival{})
+	return g.hash(m, 0)
 }
 
 // total returns the energy of lots; a book's always fits.

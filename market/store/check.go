@@ -97,6 +97,7 @@ func (c *checker) run(path string, db *bolt.DB, blocks Blocks) error {
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	c.meta = map[string][]byte{}
+	c.findPruned(db)
 	w := walker{file: file, pageSize: db.Info().PageSize, bad: c.bad, item: c.item}
 	w.walk()
 	c.txid = w.meta.txid
@@ -117,6 +118,19 @@ func (c *checker) run(path string, db *bolt.DB, blocks Blocks) error {
 		c.replay(db, blocks)
 	}
 	return nil
+}
+
+// findPruned reads ahead which lines of the history do not count: the walker meets them
+// before it meets the mark. If the mark cannot be read, checkMeta says so.
+func (c *checker) findPruned(db *bolt.DB) {
+	_ = guard(func() error {
+		return db.View(func(tx *bolt.Tx) error {
+			if v, wrong := lookup(tx, bucketMeta, keyPruned); wrong == "" {
+				c.hist.pruned, _ = parsePruned(v)
+			}
+			return nil
+		})
+	})
 }
 
 // item takes one key and value from the walker.
@@ -176,11 +190,9 @@ func (c *checker) checkMeta() bool {
 			return same(v, binary.BigEndian.AppendUint64(nil, c.txid))
 		},
 		string(keyPruned): func(v []byte) error {
-			m, ok := parsePruned(v)
-			if !ok {
+			if _, ok := parsePruned(v); !ok {
 				return fmt.Errorf("got %x, want 4 bytes of a month", v)
 			}
-			c.hist.pruned = m
 			return nil
 		},
 		string(keyHeight): func(v []byte) error {

@@ -140,10 +140,10 @@ func (s *Store) Prune(m market.Month) (removed int, err error) {
 			return fmt.Errorf("want a month before %s, which is not closed yet", open)
 		}
 		last, err := pruned(tx)
-		if err != nil || last >= m {
+		if err != nil {
 			return err
 		}
-		if err := put(tx, bucketMeta, keyPruned, binary.BigEndian.AppendUint32(nil, uint32(m))); err != nil { //nolint:gosec // never negative
+		if err := put(tx, bucketMeta, keyPruned, binary.BigEndian.AppendUint32(nil, uint32(max(m, last)))); err != nil { //nolint:gosec // never negative
 			return err
 		}
 		return put(tx, bucketMeta, keyTransaction, transactionID(tx))
@@ -186,9 +186,6 @@ func pruneSome(tx *bolt.Tx, from, end market.Interval) (removed int, next market
 		if h != (market.HouseholdID{}) {
 			keys = append(keys, append([]byte(nil), key...))
 		}
-	}
-	if len(keys) == 0 {
-		return 0, next, nil
 	}
 	for _, key := range keys {
 		if err := tx.Bucket(bucketHistory).Delete(key); err != nil {

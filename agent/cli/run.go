@@ -136,7 +136,7 @@ func (g *gateway) open(version string) error {
 		return err
 	}
 	g.page, err = api.New(api.Config{
-		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Version: version,
+		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Version: version,
 		Log: g.log.With("room", "api"),
 	})
 	return err

@@ -34,6 +34,7 @@ type plan struct {
 type home struct {
 	Name       string   `json:"name"`
 	Validator  bool     `json:"validator"`
+	Node       string   `json:"node"` // of the network
 	YearlyKWh  int      `json:"yearly_kwh"`
 	SolarKWp   int      `json:"solar_kwp,omitempty"`
 	Azimuth    int      `json:"azimuth,omitempty"`
@@ -118,7 +119,9 @@ func layout(i int) home {
 		solar, battery = "tasmota", "tasmota"
 	}
 	h.SolarKWp, h.Azimuth = []int{3, 0, 0, 2, 0, 1}[i%6], []int{180, 0, 0, 130, 0, 240}[i%6]
+	h.Node = feederTown
 	if h.SolarKWp > 0 {
+		h.Node = feederSun
 		add(household.RoleSolar, solar)
 	}
 	if i%6 == 0 || i%6 == 3 {
@@ -208,7 +211,8 @@ func found(o Options) (*plan, error) {
 	}
 	founding := household.Founding{
 		Name: p.Name, Dir: filepath.Join(o.Dir, "cooperative"), Epoch: p.From, Start: p.Start, Rate: p.Rate,
-		Rules: p.pace().rules(o.Outage.For), MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
+		Rules: p.pace().rules(o.Outage.For), Network: network(len(p.Homes)),
+		MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
 	}
 	for _, h := range p.Homes {
 		d, err := meter.FindDefinition("", h.connection().Definition)
@@ -220,7 +224,7 @@ func found(o Options) (*plan, error) {
 			signedBy = ledger.SignedByDevice
 		}
 		founding.Homes = append(founding.Homes, household.Founder{
-			Name: h.Name, Dir: h.dir(o.Dir), Validator: h.Validator,
+			Name: h.Name, Dir: h.dir(o.Dir), Validator: h.Validator, Node: h.Node,
 			Meter: ledger.RegisterMeter{SignedBy: signedBy, Definition: d.Source()},
 		})
 	}

@@ -54,8 +54,20 @@ func (r *recount) take(s *ledger.Settlement) {
 	case !again && s.Interval != r.first && s.Interval != r.last+1:
 		r.bad("intervals %d to %d are not settled", r.last+1, s.Interval-1)
 	}
+	if p := r.prices; !p.islanded && (int64(s.Retail) != p.retail || int64(s.FeedIn) != p.feedIn) || int64(s.Fee) != p.fee {
+		r.bad("interval %d: settled at %d, %d and a fee of %d, at its node they are %d, %d and %d",
+			s.Interval, s.Retail, s.FeedIn, s.Fee, p.retail, p.feedIn, p.fee)
+	}
+	if alone := r.prices.alone(s); !r.prices.islanded && int64(s.Alone) != alone {
+		r.bad("interval %d: without the community %d micro-units, computed anew %d", s.Interval, s.Alone, alone)
+	}
 	r.newest[s.Interval], r.last = *s, s.Interval
 	r.versions++
+}
+
+// alone is what the metered energy costs without the community.
+func (p gridPrices) alone(s *ledger.Settlement) int64 {
+	return times(p.retail, int64(s.Import)) - times(p.feedIn, int64(s.Export))
 }
 
 // balance computes the account anew.
@@ -95,8 +107,10 @@ func (p gridPrices) net(s *ledger.Settlement) int64 {
 
 // times is price × energy in whole micro-units, half to even. A demonstration's numbers
 // are small.
-func times(price, wh int64) int64 {
-	product := price * wh
+func times(price, wh int64) int64 { return perKWh(price * wh) }
+
+// perKWh divides what was multiplied with Wh by the 1000 of a kWh.
+func perKWh(product int64) int64 {
 	whole, rest := product/1000, product%1000
 	if rest < 0 {
 		whole, rest = whole-1, rest+1000

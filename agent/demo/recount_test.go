@@ -73,7 +73,7 @@ func day() (func(time.Time) (counters, error), []ledger.Settlement) {
 		b, _ := count(calendar.Start(from + market.Interval(n)))
 		for i := range n {
 			list = append(list, ledger.Settlement{
-				Number: uint64(len(list) + 1), Interval: from + market.Interval(i), Version: 1, Quality: q, Price: 150_000, Bought: 20,
+				Number: uint64(len(list) + 1), Retail: 300_000, FeedIn: 80_000, Interval: from + market.Interval(i), Version: 1, Quality: q, Price: 150_000, Bought: 20,
 				Import: ledger.Share(market.WattHours(b.ImportWh-a.ImportWh), i, n), //nolint:gosec // small
 				Export: ledger.Share(market.WattHours(b.ExportWh-a.ExportWh), i, n), //nolint:gosec // small
 			})
@@ -119,6 +119,7 @@ func TestRecountNames(t *testing.T) {
 		count, list := day()
 		r := recount{calendar: market.Calendar{Length: intervalLength}, prices: gridPrices{retail: 300_000, feedIn: 80_000}, count: count}
 		for _, s := range test.change(list) {
+			s.Alone = market.Money(r.prices.alone(&s))
 			r.take(&s)
 		}
 		if _, err := r.balance(); err != nil {

@@ -24,7 +24,9 @@ type Report struct {
 	Community        string           `json:"community"`
 	Data             string           `json:"data"`
 	IntervalsSettled int              `json:"intervals_settled"`
-	FirstInterval    *time.Time       `json:"first_interval"` // community time of its start; null: none settled
+	IntervalsMetered int              `json:"intervals_metered"` // cleared by the meters after delivery: nothing could be decided before
+	IntervalsSplit   int              `json:"intervals_split"`   // in which the two feeders had prices of their own
+	FirstInterval    *time.Time       `json:"first_interval"`    // community time of its start; null: none settled
 	LastInterval     *time.Time       `json:"last_interval"`
 	Households       []HouseholdLine  `json:"households"`
 	BalanceSum       market.Money     `json:"balance_sum"` // over all accounts
@@ -33,6 +35,8 @@ type Report struct {
 	Rejected         map[string]int64 `json:"rejected"` // by code, over all nodes
 	Events           []string         `json:"events"`   // what a person should know and is no error
 	Errors           []string         `json:"errors"`
+
+	fees, rents int64 // of all intervals, computed anew
 }
 
 // HouseholdLine is one home over the settled intervals, those with a substitute for
@@ -40,6 +44,7 @@ type Report struct {
 type HouseholdLine struct {
 	ID             string           `json:"id"`
 	Name           string           `json:"name"`
+	Node           string           `json:"node"` // of the network
 	Protocol       string           `json:"protocol"`
 	Definition     string           `json:"definition"`
 	Intervals      int              `json:"intervals"`
@@ -54,6 +59,8 @@ type HouseholdLine struct {
 	Corrections    int              `json:"corrections"`      // settlements that corrected an earlier one
 	DeviceImportWh uint64           `json:"device_import_wh"` // by firmware-sim's own counter
 	DeviceExportWh uint64           `json:"device_export_wh"`
+
+	communityFees int64 // computed anew
 }
 
 // NodeLine is one agent's copy of the ledger.

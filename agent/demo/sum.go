@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/household"
@@ -16,6 +17,7 @@ func (s *street) sum(r *Report, st *store.Store) error {
 		return err
 	}
 	r.Accounts = map[string]int64{}
+	fees := int64(0) // to the cooperative, for what was bought
 	for a, m := range st.State().Accounts() {
 		var err error
 		if r.BalanceSum, err = r.BalanceSum.Add(m); err != nil {
@@ -33,9 +35,18 @@ func (s *street) sum(r *Report, st *store.Store) error {
 		for _, w := range wrong {
 			r.Errors = append(r.Errors, h.Name+": "+w)
 		}
+		fees += line.communityFees
 		r.Households = append(r.Households, line)
 	}
+	r.checkOffice(market.AccountGridOperator, r.fees)
+	r.checkOffice(market.AccountCooperative, r.rents+fees)
 	return nil
+}
+
+func (r *Report) checkOffice(a market.Account, want int64) {
+	if got := r.Accounts[string(a)]; got != want {
+		r.Errors = append(r.Errors, fmt.Sprintf("the account %s has %d micro-units, computed anew %d", a, got, want))
+	}
 }
 
 // results counts the intervals settled: each of them once.
@@ -51,6 +62,7 @@ func (r *Report) results(st *store.Store) error {
 			first, last = m.Interval, m.Interval
 		}
 		seen[m.Interval] = true
+		r.take(st.State().Genesis(), m)
 		first, last = min(first, m.Interval), max(last, m.Interval)
 		return true
 	})
@@ -65,6 +77,26 @@ func (r *Report) results(st *store.Store) error {
 	return nil
 }
 
+// take adds up what is of the whole street.
+func (r *Report) take(g ledger.Genesis, m *ledger.MarketResult) {
+	fees, rents := offices(g, m)
+	r.fees, r.rents = r.fees+fees, r.rents+rents
+	if m.Metered {
+		r.IntervalsMetered++
+	}
+	prices := map[string]market.Price{}
+	for _, n := range m.Nodes {
+		prices[n.Node] = n.Price
+	}
+	if prices[feederSun] != prices[feederTown] {
+		r.IntervalsSplit++
+	}
+	if m.Bought-m.Sold != m.GridImport-m.GridExport {
+		r.Errors = append(r.Errors, fmt.Sprintf("interval %d: bought %d Wh, sold %d, the grid has %d and %d",
+			m.Interval, m.Bought, m.Sold, m.GridImport, m.GridExport))
+	}
+}
+
 // sumHome adds up a home's settlements in their newest versions, and computes its account
 // anew from what its device says about the same intervals.
 func (s *street) sumHome(r *Report, h home, st *store.Store) (line HouseholdLine, wrong []string, err error) {
@@ -74,11 +106,11 @@ func (s *street) sumHome(r *Report, h home, st *store.Store) (line HouseholdLine
 	}
 	id := keys.ID()
 	line = HouseholdLine{
-		ID: id.String(), Name: h.Name, Protocol: h.protocol(), Definition: h.connection().Definition,
+		ID: id.String(), Name: h.Name, Node: h.Node, Protocol: h.protocol(), Definition: h.connection().Definition,
 		Balance: st.State().Balance(market.HouseholdAccount(id)),
 	}
 	count := recount{
-		calendar: st.State().Calendar(), prices: pricesOf(st.State().Rules()),
+		calendar: st.State().Calendar(), prices: pricesOf(st.State().Genesis(), h.Node),
 		count: remembered(func(at time.Time) (counters, error) { return s.deviceCounters(h, at) }),
 	}
 	err = st.Settlements(id, 0, func(x *ledger.Settlement) bool {
@@ -134,6 +166,7 @@ func (l *HouseholdLine) add(c *recount) error {
 			begin = k + 1
 		}
 		if ok {
+			l.communityFees += times(c.prices.fee, int64(x.Bought))
 			l.BoughtWh += x.Bought
 			l.SoldWh += x.Sold
 			if x.Quality == ledger.QualitySubstitute {
@@ -144,13 +177,47 @@ func (l *HouseholdLine) add(c *recount) error {
 	return nil
 }
 
-// pricesOf are the prices of imbalance.
-func pricesOf(r ledger.Rules) gridPrices {
-	p := gridPrices{islanded: r.Tariff == nil, fee: int64(r.CommunityFee)}
-	if r.Tariff != nil {
-		p.retail, p.feedIn = int64(r.Tariff.ImportPrice), int64(r.Tariff.ExportPrice)
+// pricesOf are the prices of imbalance at a node: the grid's, and the fees on the way (R1).
+func pricesOf(g ledger.Genesis, node string) gridPrices {
+	p := gridPrices{islanded: g.Rules.Tariff == nil, fee: int64(g.Rules.CommunityFee)}
+	if p.islanded {
+		return p
+	}
+	p.retail, p.feedIn = int64(g.Rules.Tariff.ImportPrice), int64(g.Rules.Tariff.ExportPrice)
+	for node != "" {
+		i := slices.IndexFunc(g.Network, func(n ledger.Node) bool { return n.ID == node })
+		if i < 0 {
+			break
+		}
+		p.retail += int64(g.Network[i].ImportFee)
+		p.feedIn -= int64(g.Network[i].ExportFee)
+		node = g.Network[i].Parent
 	}
 	return p
+}
+
+// offices is what the interval brings the grid operator and the cooperative by R3 and R7:
+// every edge's fee, and what is left of the difference of prices along it.
+func offices(g ledger.Genesis, m *ledger.MarketResult) (fees, rents int64) {
+	prices := map[string]int64{}
+	for _, n := range m.Nodes {
+		prices[n.Node] = int64(n.Price)
+	}
+	feeWh, rentWh := int64(0), int64(0)
+	for _, n := range m.Nodes {
+		i := slices.IndexFunc(g.Network, func(x ledger.Node) bool { return x.ID == n.Node })
+		if i < 0 || g.Network[i].Parent == "" {
+			continue
+		}
+		away := prices[g.Network[i].Parent] - int64(n.Price)
+		flow, fee := int64(n.Flow), int64(g.Network[i].ExportFee)
+		if flow < 0 {
+			away, flow, fee = -away, -flow, int64(g.Network[i].ImportFee)
+		}
+		feeWh += fee * flow
+		rentWh += (away - fee) * flow
+	}
+	return perKWh(feeWh), perKWh(rentWh)
 }
 
 // remembered asks once about each instant.

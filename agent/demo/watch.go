@@ -116,7 +116,7 @@ func (w *watcher) until(ctx, run context.Context) {
 func (w *watcher) tell(ctx context.Context) {
 	type sums struct {
 		at                         time.Time
-		price                      int64
+		low, high                  *int64 // of the homes' prices
 		homes, substitutes         int
 		traded, imported, exported int64
 	}
@@ -137,7 +137,12 @@ func (w *watcher) tell(ctx context.Context) {
 			}
 			s := all[k.Interval]
 			s.homes++
-			s.price = known(k.Price)
+			if k.Price != nil && (s.low == nil || *k.Price < *s.low) {
+				s.low = k.Price
+			}
+			if k.Price != nil && (s.high == nil || *k.Price > *s.high) {
+				s.high = k.Price
+			}
 			if k.State == api.StateSubstitute {
 				s.substitutes++
 				continue
@@ -153,8 +158,8 @@ func (w *watcher) tell(ctx context.Context) {
 			return
 		}
 		w.shown = k
-		fmt.Fprintf(w.street.opt.Say, "%s settled: %s EUR/kWh, imported %5d Wh, exported %5d Wh, traded between neighbours %5d Wh%s\n",
-			s.at.Format("2006-01-02 15:04"), euros(s.price), s.imported, s.exported, s.traded, substituted(s.substitutes))
+		fmt.Fprintf(w.street.opt.Say, "%s settled: %-14s EUR/kWh, imported %5d Wh, exported %5d Wh, traded between neighbours %5d Wh%s\n",
+			s.at.Format("2006-01-02 15:04"), prices(s.low, s.high), s.imported, s.exported, s.traded, substituted(s.substitutes))
 	}
 }
 
@@ -180,6 +185,14 @@ func known(v *int64) int64 {
 		return 0
 	}
 	return *v
+}
+
+// prices writes one price, or the lowest and the highest.
+func prices(low, high *int64) string {
+	if known(low) == known(high) {
+		return euros(known(low))
+	}
+	return euros(known(low)) + " to " + euros(known(high))
 }
 
 // euros writes micro-units with three places, cut.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,20 +46,26 @@ type Founder struct {
 	Name      string
 	Dir       string // made if it is missing
 	Validator bool
+	Node      string               // of the network; empty: its root
 	Meter     ledger.RegisterMeter // Key and Approvals are filled in
 }
 
 // Founding is what it takes to begin a community.
 type Founding struct {
 	Name    string // also the chain's id
-	Dir     string // the cooperative's folder: officers' keys
+	Dir     string // the cooperative's folder: officers' keys, and the grid operator's
 	Epoch   time.Time
 	Start   time.Time
 	Rate    int64
 	Rules   ledger.Rules
+	Network []ledger.Node // none: the root alone
 	Homes   []Founder
 	MeterOf func(Founder) (ed25519.PublicKey, error) // the key of a meter that signs; nil: all sign by agent
 }
+
+// OperatorFile is the grid operator's key in the cooperative's folder. In a real
+// community it is made by the operator, and leaves its house as a public key only.
+const OperatorFile = "grid-operator.key"
 
 // officerCount is how many officers a founded community has; two sign an admission.
 const officerCount = 3
@@ -76,10 +83,15 @@ func Found(f Founding) error {
 	if err != nil {
 		return fmt.Errorf("founding %s: %w", f.Name, err)
 	}
+	operator, err := createKey(filepath.Join(f.Dir, OperatorFile))
+	if err != nil {
+		return fmt.Errorf("founding %s: %w", f.Name, err)
+	}
 	g := f.genesis()
 	for _, o := range officers {
 		g.Officers = append(g.Officers, Public(o))
 	}
+	g.Operators = []ledger.Key{Public(operator)}
 	keys := make([]*Keys, len(f.Homes))
 	var validators []consensus.Validator
 	for i, h := range f.Homes {
@@ -108,7 +120,7 @@ func Found(f Founding) error {
 }
 
 func (f *Founding) genesis() ledger.Genesis {
-	return ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules}
+	return ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules, Network: f.Network}
 }
 
 // check judges the genesis before there are any keys, with numbers in their place.
@@ -117,7 +129,28 @@ func (f *Founding) check() error {
 	for i := range officerCount {
 		g.Officers = append(g.Officers, ledger.Key{1, byte(i)})
 	}
-	return g.Validate()
+	if err := g.Validate(); err != nil {
+		return err
+	}
+	for _, h := range f.Homes {
+		if n := f.nodeOf(h); !slices.ContainsFunc(f.Network, func(x ledger.Node) bool { return x.ID == n }) && len(f.Network) > 0 {
+			return fmt.Errorf("%s: node: got %q, want one of the network", h.Name, n)
+		}
+	}
+	return nil
+}
+
+// nodeOf is where a home hangs.
+func (f *Founding) nodeOf(h Founder) string {
+	if h.Node != "" {
+		return h.Node
+	}
+	for _, n := range f.Network {
+		if n.Parent == "" {
+			return n.ID
+		}
+	}
+	return ledger.RootNode
 }
 
 func createOfficers(dir string) ([]ed25519.PrivateKey, error) {
@@ -126,17 +159,20 @@ func createOfficers(dir string) ([]ed25519.PrivateKey, error) {
 	}
 	var officers []ed25519.PrivateKey
 	for i := range officerCount {
-		path := filepath.Join(dir, fmt.Sprintf("officer-%d.key", i+1))
-		if err := CreateKey(path); err != nil {
-			return nil, err
-		}
-		key, err := LoadKey(path)
+		key, err := createKey(filepath.Join(dir, fmt.Sprintf("officer-%d.key", i+1)))
 		if err != nil {
 			return nil, err
 		}
 		officers = append(officers, key)
 	}
 	return officers, nil
+}
+
+func createKey(path string) (ed25519.PrivateKey, error) {
+	if err := CreateKey(path); err != nil {
+		return nil, err
+	}
+	return LoadKey(path)
 }
 
 // equip writes what a home needs to start as a member.
@@ -153,7 +189,7 @@ func (f *Founding) equip(h Founder, k *Keys, officers []ed25519.PrivateKey, doc 
 	}
 	id := k.ID()
 	member := ledger.RegisterHousehold{
-		Key: Public(k.Household), Device: Public(k.Device), Network: Public(k.Network), Node: ledger.RootNode,
+		Key: Public(k.Household), Device: Public(k.Device), Network: Public(k.Network), Node: f.nodeOf(h),
 	}
 	member.Approvals = approve(officers, member.AdmissionBytes(f.Name))
 	meter := h.Meter

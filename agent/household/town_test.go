@@ -87,6 +87,8 @@ type townOptions struct {
 	rate    int64
 	now     func() time.Time
 	rules   func(*ledger.Rules)
+	network []ledger.Node
+	node    string // where the homes hang
 	meterOf func(Founder) (ed25519.PublicKey, error)
 }
 
@@ -100,14 +102,14 @@ func found(t testing.TB, o townOptions) *town {
 	}
 	f := Founding{
 		Name: "sim-town", Dir: filepath.Join(dir, "cooperative"), Epoch: dawn, Start: o.start, Rate: max(1, o.rate),
-		Rules: rules, MeterOf: o.meterOf,
+		Rules: rules, Network: o.network, MeterOf: o.meterOf,
 	}
 	tw := &town{t: t, now: o.now, seen: map[ledger.Kind]int{}, subs: map[chan consensus.Event]bool{}}
 	for i := range max(1, o.homes) {
 		home := filepath.Join(dir, fmt.Sprintf("home-%d", i+1))
 		tw.dirs = append(tw.dirs, home)
 		f.Homes = append(f.Homes, Founder{
-			Name: filepath.Base(home), Dir: home, Validator: i == 0,
+			Name: filepath.Base(home), Dir: home, Validator: i == 0, Node: o.node,
 			Meter: ledger.RegisterMeter{SignedBy: ledger.SignedByAgent, Definition: "eastron-sdm630@1"},
 		})
 	}

@@ -121,13 +121,20 @@ func (t *trading) quote(ctx context.Context) {
 	var k market.Interval
 	var e ledger.Entry
 	var p market.Preference
+	var most market.WattHours
+	metered := false
 	h.opt.Ledger.Read(func(s *ledger.State) {
 		k = s.Next()
 		if r, ok := s.Interval(k); ok {
 			e, _ = r.Entry(h.id)
 		}
 		p, _ = s.PreferenceAt(k, h.id)
+		rules := s.RulesAt(k)
+		most, metered = rules.MaxWattHours, rules.Clearing == ledger.ClearingMetered
 	})
+	if metered {
+		return // the meter's report is the order, at the same Preference (R6)
+	}
 	now := h.opt.Now()
 	gate := h.clock.Wall(h.calendar.GateClosure(k))
 	if now.After(gate) || gate.Sub(now) > h.quoteBefore() {
@@ -138,7 +145,7 @@ func (t *trading) quote(ctx context.Context) {
 		return
 	}
 	if t.quoted != k || t.order == nil {
-		t.quoted, t.order = k, h.makeOrder(k, p, now)
+		t.quoted, t.order = k, h.makeOrder(k, p, most, now)
 	} else if h.recent(t.sent, t.resend) {
 		return
 	}
@@ -153,7 +160,7 @@ func (t *trading) quote(ctx context.Context) {
 
 // makeOrder asks the trader; nil if there is nothing to order. The wall clock's
 // milliseconds are the sequence number: later is higher, also after a restart.
-func (h *Home) makeOrder(k market.Interval, p market.Preference, now time.Time) []byte {
+func (h *Home) makeOrder(k market.Interval, p market.Preference, most market.WattHours, now time.Time) []byte {
 	h.mu.Lock()
 	known := make([]trader.Metered, 0, len(h.metered))
 	for i, e := range h.metered {
@@ -164,7 +171,7 @@ func (h *Home) makeOrder(k market.Interval, p market.Preference, now time.Time) 
 	if !ok {
 		return nil
 	}
-	side, step, ok := trader.Quote(f, p, h.rules.MaxWattHours)
+	side, step, ok := trader.Quote(f, p, most)
 	if !ok {
 		return nil
 	}

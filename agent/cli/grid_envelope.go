@@ -41,6 +41,11 @@ the node's own limits while it is in force. Times are the community's.`,
     --node feeder-1 --export-w 500 --until 2026-06-21T14:00:00Z --reason "voltage at the end of the line"`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			for _, name := range []string{"key", "node", "until", "reason"} {
+				if !c.Flags().Changed(name) {
+					return usagef("--%s is missing, see `commonwatt grid envelope --help`", name)
+				}
+			}
 			e := ledger.Envelope{Node: f.node, Lift: f.lift, Reason: f.reason}
 			if c.Flags().Changed("import-w") {
 				e.ImportW = &f.importW
@@ -61,9 +66,6 @@ the node's own limits while it is in force. Times are the community's.`,
 	fl.StringVar(&f.from, "from", "", "first instant, such as 2026-06-21T12:00:00Z (default: as soon as it can bind)")
 	fl.StringVar(&f.until, "until", "", "instant of its end (required)")
 	fl.StringVar(&f.reason, "reason", "", "why, for the people behind the node (required)")
-	for _, name := range []string{"key", "node", "until", "reason"} {
-		_ = c.MarkFlagRequired(name) // they are above
-	}
 	return c
 }
 

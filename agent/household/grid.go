@@ -77,8 +77,9 @@ func (v *view) newestGrid(s *ledger.State) *api.Grid {
 // Interval is settled, its result in the history. ok is false if neither knows it. id is
 // the household to mark.
 //
-// The network and the limits of an Interval that is final may be those of a later
-// decision: the state has forgotten the earlier one.
+// The state forgets the envelopes of an Interval when it is settled, and the network when
+// it is final. Then the limits are those of the connections as they are built, but where
+// the prices say that a tighter one bound.
 func GridOf(s *ledger.State, id market.HouseholdID, k market.Interval, result *ledger.MarketResult) (api.Grid, bool, error) {
 	record, open := s.Interval(k)
 	if result == nil && !open {
@@ -109,6 +110,8 @@ type gridBuilder struct {
 	prices  map[string]market.Price
 	flows   map[string]market.WattHours // towards the parent
 	grid    api.Grid
+
+	feeWh, rentWh market.Int128 // of the edge filled in last
 }
 
 // settled takes what the history says.
@@ -165,21 +168,30 @@ func (b *gridBuilder) nodes(id market.HouseholdID) {
 		n := &b.network.Nodes[i]
 		below[n.Parent] = append(below[n.Parent], n)
 	}
-	fees, rents := int64(0), int64(0)
+	var fees, rents market.Int128 // per kWh times Wh, rounded once as in the settlement
 	queue := slices.Clone(below[""])
 	for len(queue) > 0 {
 		n := queue[0]
 		queue = append(slices.Clone(below[n.ID]), queue[1:]...)
 		x := b.node(n)
-		x.Home, x.Homes = n.ID == own, homes[n.ID]
 		if x.FeesMicro != nil {
-			fees, rents = fees+*x.FeesMicro, rents+*x.RentMicro // each below 2^40, nodes below 2^15
+			fees, rents = fees.Add(b.feeWh), rents.Add(b.rentWh)
 		}
+		x.Home, x.Homes = n.ID == own, homes[n.ID]
 		b.grid.Nodes = append(b.grid.Nodes, x)
 	}
 	if b.prices != nil {
-		b.grid.FeesMicro, b.grid.RentMicro = &fees, &rents
+		b.grid.FeesMicro, b.grid.RentMicro = money(fees), money(rents)
 	}
+}
+
+// money divides by the Wh of a kWh; unknown if it is more than there is.
+func money(perKWh market.Int128) *int64 {
+	m, err := market.RoundHalfEven(perKWh, 1000)
+	if err != nil {
+		return nil
+	}
+	return &m
 }
 
 // households counts them at each node and below, and finds the node of one.
@@ -232,6 +244,7 @@ func (b *gridBuilder) node(n *ledger.Node) api.GridNode {
 
 // edge fills in what depends on the energy that crosses the edge to the parent.
 func (b *gridBuilder) edge(x *api.GridNode, price market.Price, imported, exported market.WattHours) {
+	b.feeWh, b.rentWh = market.Int128{}, market.Int128{}
 	parent, ok := b.prices[x.Parent]
 	if x.Parent == "" || !ok {
 		x.FeesMicro, x.RentMicro = number[int64](0), number[int64](0)
@@ -246,10 +259,16 @@ func (b *gridBuilder) edge(x *api.GridNode, price market.Price, imported, export
 	if wh == 0 {
 		rent = 0
 	}
-	// Both were amounts of the settlement: they cannot overflow.
-	fees, _ := market.Amount(fee, wh)
-	rents, _ := market.Amount(rent, wh)
-	x.FeesMicro, x.RentMicro = number(fees), number(rents)
+	b.feeWh, b.rentWh = market.Mul128(int64(fee), int64(wh)), market.Mul128(int64(rent), int64(wh))
+	x.FeesMicro, x.RentMicro = money(b.feeWh), money(b.rentWh)
+	if b.result != nil && rent > 0 && wh > 0 && (limit == nil || int64(wh) < *limit*b.seconds/3600) {
+		limit = b.watts(wh)
+		if exported > 0 {
+			x.ExportLimitW, x.ExportLimitBy = limit, api.LimitByEnvelope
+		} else {
+			x.ImportLimitW, x.ImportLimitBy = limit, api.LimitByEnvelope
+		}
+	}
 	if limit != nil {
 		x.LoadingBp = loading(int64(wh), *limit*b.seconds/3600)
 	}

@@ -90,11 +90,11 @@ func TestEnvelope(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", file, err, want)
 		}
 	}
-	r.until(on(12, 0))
+	r.until(on(10, 20))
 	for k, want := range map[market.Interval]struct {
 		w  int64
 		by string
-	}{r.at(9, 45): {400, api.LimitByNetwork}, r.at(10, 0): {200, api.LimitByEnvelope}, r.at(10, 45): {200, api.LimitByEnvelope}, r.at(11, 0): {400, api.LimitByNetwork}} {
+	}{r.at(9, 45): {400, api.LimitByNetwork}, r.at(10, 15): {200, api.LimitByEnvelope}} {
 		g, ok, err := r.home.Grid(int64(k))
 		if err != nil || !ok {
 			t.Fatalf("interval %d: %v, %v", k, ok, err)
@@ -103,9 +103,15 @@ func TestEnvelope(t *testing.T) {
 			t.Errorf("interval %d: %+v, want %+v", k, n, want)
 		}
 	}
-	g, _, _ := r.home.Grid(int64(r.at(10, 0)))
+	g, _, _ := r.home.Grid(int64(r.at(10, 15)))
 	if len(g.Envelopes) != 1 || !g.Envelopes[0].InForce || *g.Envelopes[0].ExportW != 200 || g.Envelopes[0].Reason != "voltage" {
 		t.Errorf("envelopes: %+v", g.Envelopes)
+	}
+	r.until(on(12, 0))
+	for k, want := range map[market.Interval]int64{r.at(9, 45): 100, r.at(10, 0): 50, r.at(10, 45): 50, r.at(11, 0): 100} {
+		if g, ok, err := r.home.Grid(int64(k)); err != nil || !ok || *g.Nodes[2].ExportWh != want {
+			t.Errorf("interval %d: %+v, %v, want %d Wh", k, g.Nodes, err, want)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ func (h *Home) picture() api.Snapshot {
 		Meters:    h.showMeters(v.devices),
 		Power:     h.power(v.devices, v.shares(v.current)),
 		Ledger:    h.showLedger(status),
+		Grid:      v.grid,
 	}
 	s.Problems = v.problems(&s)
 	return s
@@ -67,6 +68,8 @@ type view struct {
 	open   map[market.Interval]ledger.IntervalRecord
 	prices map[market.Interval]market.Price   // at the home's node, of those that are open and cleared
 	tariff map[market.Interval]*market.Tariff // at the home's node, of this interval and the next
+
+	grid *api.Grid
 
 	metered     map[market.Interval]energy
 	devices     []deviceView
@@ -98,6 +101,7 @@ func (v *view) readLedger(s *ledger.State) {
 			v.tariff[k] = s.TariffAt(k, h.Node)
 		}
 	}
+	v.grid = v.newestGrid(s)
 	r := registrationOf(s, v.home.id)
 	v.member, v.from = r.metered, r.from
 }

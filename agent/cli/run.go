@@ -118,8 +118,8 @@ func (g *gateway) open(version string) error {
 		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
 		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
 		Listen: "tcp://" + g.cfg.Listen.Engine, Peers: g.cfg.Peers.Engine,
-		Publish: func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
-		Log:     g.log.With("room", "consensus"),
+		Publish:   func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
+		Retention: g.cfg.Retention(), Log: g.log.With("room", "consensus"),
 	})
 	if err != nil {
 		return err

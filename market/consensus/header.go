@@ -131,8 +131,8 @@ func (b BlockID) engine() types.BlockID {
 	return types.BlockID{Hash: []byte(b.Hash), PartSetHeader: types.PartSetHeader{Total: b.Parts, Hash: []byte(b.PartsHash)}}
 }
 
-// signedHeader takes over what the engine stored; set are the validators of that height.
-func signedHeader(h types.Header, c *types.Commit, set *types.ValidatorSet) (*SignedHeader, error) {
+// NewSignedHeader takes over what the engine stored; set are the validators of that height.
+func NewSignedHeader(h types.Header, c *types.Commit, set *types.ValidatorSet) (*SignedHeader, error) {
 	if set.Size() != len(c.Signatures) {
 		return nil, fmt.Errorf("%w: signatures on block %d: there are %d, want one for each of %d validators",
 			ErrCorrupt, h.Height, len(c.Signatures), set.Size())
@@ -209,3 +209,6 @@ func (c Commit) engine() (*types.Commit, error) {
 	}
 	return out, nil
 }
+
+// Signed says whether the validator signed the block.
+func (v Vote) Signed() bool { return v.For == voteBlock }

@@ -62,7 +62,7 @@ func newestHeader(blocks *cmtstore.BlockStore, set *types.ValidatorSet, height i
 			if commit == nil {
 				return fmt.Errorf("the validators' signatures on block %d are missing", h)
 			}
-			s, err = signedHeader(meta.Header, commit, set)
+			s, err = NewSignedHeader(meta.Header, commit, set)
 			return err
 		}
 		return nil

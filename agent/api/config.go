@@ -38,6 +38,7 @@ type Config struct {
 
 	Provider Provider
 	Network  Network // nil: /api/grid knows the newest interval only, and no transactions are taken
+	Bills    Bills   // nil: /api/bill has none
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI
 

@@ -4,7 +4,8 @@
 // It knows nothing of meters, markets or ledgers. The household's loops fill a
 // [Snapshot] and hand it over through a [Provider]; everything that leaves this
 // package is derived from one such Snapshot, so the JSON, the page, the pictures
-// and the metrics can never disagree about the same instant.
+// and the metrics can never disagree about the same instant. Bills are made on request
+// by package bill, whose Statement is served as it is.
 //
 // # Units and signs
 //

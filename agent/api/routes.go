@@ -71,6 +71,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	api := humago.New(mux, config)
 	s.registerAPI(api)
 	s.registerGrid(api)
+	s.registerBills(api)
 	s.registerStream(api)
 
 	yaml, err := api.OpenAPI().YAML()

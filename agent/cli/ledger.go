@@ -19,8 +19,8 @@ import (
 )
 
 func newLedger(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself"}
-	c.AddCommand(newLedgerCheck(s))
+	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself, and export its books"}
+	c.AddCommand(newLedgerCheck(s), newLedgerExport(s), newLedgerGenesisHash(s))
 	return c
 }
 

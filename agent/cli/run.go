@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
@@ -118,8 +119,8 @@ func (g *gateway) open(version string) error {
 		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
 		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
 		Listen: "tcp://" + g.cfg.Listen.Engine, Peers: g.cfg.Peers.Engine,
-		Publish:   func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
-		Retention: g.cfg.Retention(), Log: g.log.With("room", "consensus"),
+		Publish: func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
+		Log:     g.log.With("room", "consensus"),
 	})
 	if err != nil {
 		return err
@@ -137,7 +138,8 @@ func (g *gateway) open(version string) error {
 	}
 	g.page, err = api.New(api.Config{
 		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Version: version,
-		Log: g.log.With("room", "api"),
+		Bills: &bill.Desk{Own: keys.ID(), Source: g.node, Genesis: genesis},
+		Log:   g.log.With("room", "api"),
 	})
 	return err
 }

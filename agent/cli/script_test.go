@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,11 +31,21 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	proofs, err := filepath.Abs("../bill/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := os.ReadFile(filepath.Join(proofs, "march.trust"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("EXAMPLE", example)
+			e.Setenv("PROOF", filepath.Join(proofs, "march.proof.json"))
+			e.Setenv("TRUST", strings.TrimSpace(string(trust)))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -18,6 +18,17 @@ import (
 
 const maxStatusBytes = 1 << 20
 
+// fetchWithin is more than an agent takes for any answer.
+const fetchWithin = 20 * time.Second
+
+// answer is what an agent says when it does not do what it was asked.
+type answer struct {
+	status int
+	text   string
+}
+
+func (a *answer) Error() string { return a.text }
+
 func newStatus(s streams) *cobra.Command {
 	var home, output string
 	c := &cobra.Command{
@@ -30,7 +41,7 @@ func newStatus(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := fetch(c.Context(), "http://"+cfg.Listen.API+"/api/status")
+			raw, err := fetch(c.Context(), "http://"+cfg.Listen.API+"/api/status", maxStatusBytes)
 			if err != nil {
 				return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + home + "`"}
 			}
@@ -38,7 +49,11 @@ func newStatus(s streams) *cobra.Command {
 				_, err := s.out.Write(raw)
 				return err
 			}
-			return printStatus(s.out, raw)
+			trust, err := genesisHash(home)
+			if err != nil {
+				return err
+			}
+			return printStatus(s.out, raw, trust)
 		},
 	}
 	c.Flags().StringVar(&home, "home", ".", "the home's folder")
@@ -47,8 +62,8 @@ func newStatus(s streams) *cobra.Command {
 }
 
 // fetch gets a bounded document from an agent on this machine.
-func fetch(ctx context.Context, url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func fetch(ctx context.Context, url string, most int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -59,17 +74,24 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer res.Body.Close() //nolint:errcheck // only read from
-	raw, err := io.ReadAll(io.LimitReader(res.Body, maxStatusBytes))
+	raw, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err != nil {
 		return nil, err
 	}
+	if int64(len(raw)) > most {
+		return nil, fmt.Errorf("%s answered with more than %d bytes", url, most)
+	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", url, res.Status)
+		var refused struct{ Detail string }
+		if json.Unmarshal(raw, &refused) == nil && refused.Detail != "" {
+			return nil, &answer{status: res.StatusCode, text: refused.Detail}
+		}
+		return nil, &answer{status: res.StatusCode, text: fmt.Sprintf("%s answered %s", url, res.Status)}
 	}
 	return raw, nil
 }
 
-func printStatus(out io.Writer, raw []byte) error {
+func printStatus(out io.Writer, raw []byte, trust string) error {
 	var v api.Snapshot
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return fmt.Errorf("reading the agent's answer: %w", err)
@@ -78,6 +100,7 @@ func printStatus(out io.Writer, raw []byte) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
 	row("home", "%s (%s)", v.Home.Name, v.Home.ID)
 	row("community", "%s, %s", v.Home.Community, v.Home.Role)
+	row("genesis", "%s", trust)
 	row("time", "%s", v.At.Format(time.RFC3339))
 	row("ledger", "block %s, %d peers, validators %s of %s connected", orUnknown(v.Ledger.Height), len(v.Ledger.Peers),
 		orUnknown(v.Ledger.ValidatorsUp), orUnknown(v.Ledger.ValidatorsTotal))

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -24,22 +23,6 @@ type Config struct {
 	Peers  PeersConfig   `yaml:"peers"`
 	Meters []MeterConfig `yaml:"meters"`
 	Log    string        `yaml:"log"` // debug, info, warn, error
-	// RetentionDays is how long the settlements of all homes are kept line by line; 0 is
-	// for ever, missing is DefaultRetentionDays.
-	RetentionDays *int `yaml:"retention_days"`
-}
-
-// DefaultRetentionDays is longer than a year and a correction window: what a household may
-// want to look up for its yearly bill.
-const DefaultRetentionDays = 400
-
-// Retention is how long settlements are kept line by line; 0 is for ever.
-func (c *Config) Retention() time.Duration {
-	days := DefaultRetentionDays
-	if c.RetentionDays != nil {
-		days = *c.RetentionDays
-	}
-	return time.Duration(days) * 24 * time.Hour
 }
 
 // ListenConfig names the ports of this agent.

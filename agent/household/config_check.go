@@ -22,9 +22,6 @@ func bad(key, format string, args ...any) *ConfigError {
 	return &ConfigError{Key: key, Text: fmt.Sprintf(format, args...)}
 }
 
-// maxRetentionDays is a century.
-const maxRetentionDays = 36_500
-
 // validate finds the first value that cannot be right, in the order of the file.
 func (c *Config) validate() *ConfigError {
 	if n := utf8.RuneCountInString(c.Name); n == 0 || n > maxName || !printable(c.Name) {
@@ -40,9 +37,6 @@ func (c *Config) validate() *ConfigError {
 	}
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log) {
 		return bad("log", "got %q, want debug, info, warn or error", c.Log)
-	}
-	if d := c.RetentionDays; d != nil && (*d < 0 || *d > maxRetentionDays) {
-		return bad("retention_days", "got %d, want 0 (for ever) to %d", *d, maxRetentionDays)
 	}
 	return nil
 }

@@ -52,10 +52,6 @@ meters:
 {{- end}}
 
 log: {{.Log}}                  # debug, info, warn or error
-
-# Settlements of all homes are kept line by line for so many days (0: for ever). What each
-# month came to is kept for ever, and stays provable.
-retention_days: {{.RetentionDays}}
 `))
 
 // WriteConfig writes agent.yaml with comments. What it writes, LoadConfig reads
@@ -63,9 +59,6 @@ retention_days: {{.RetentionDays}}
 func WriteConfig(dir string, c Config) error {
 	if c.Log == "" {
 		c.Log = "info"
-	}
-	if c.RetentionDays == nil {
-		c.RetentionDays = new(DefaultRetentionDays)
 	}
 	path := filepath.Join(dir, ConfigFile)
 	if err := c.validate(); err != nil {
@@ -86,13 +79,10 @@ func WriteConfig(dir string, c Config) error {
 	return replaceFile(path, b.Bytes())
 }
 
-// plain makes an empty list and none the same, and a default that is not said.
+// plain makes an empty list and none the same.
 func plain(c Config) Config {
 	for _, list := range []*[]string{&c.Listen.Gossip, &c.Listen.Hosts, &c.Peers.Engine, &c.Peers.Gossip} {
 		*list = append([]string(nil), *list...)
-	}
-	if c.RetentionDays == nil {
-		c.RetentionDays = new(DefaultRetentionDays)
 	}
 	return c
 }

@@ -42,7 +42,7 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, log, retention_days"},
+		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, log"},
 		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts"},
 		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit"},
 		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
@@ -69,8 +69,6 @@ func TestConfigErrors(t *testing.T) {
 		"unit too high":            {"unit: 1", "unit: 256", ":18: "},
 		"a word where a list goes": {"gossip:\n    - /ip4/0.0.0.0/tcp/8602\n", "gossip: here\n", ":6: "},
 		"wrong level":              {"log: info", "log: loud", `:22: log: got "loud", want debug, info, warn or error`},
-		"retention below zero":     {"log: info", "log: info\nretention_days: -1", ":23: retention_days: got -1, want 0 (for ever) to 36500"},
-		"retention for ever":       {"log: info", "log: info\nretention_days: 0", ""},
 		"the same key twice":       {"log: info", "log: info\nlog: warn", ":23: "},
 		"no YAML":                  {"listen:", "listen: [", ":8: "},
 		"an alias":                 {"role: validator", "role: &r validator", ":2: role: anchors, aliases and tags are not allowed, want the value itself"},

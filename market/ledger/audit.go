@@ -167,12 +167,12 @@ func (s *State) auditPrices(k market.Interval, r *IntervalRecord) []error {
 	full := func(limit *market.WattHours, flow market.WattHours) bool { return limit != nil && flow >= *limit }
 	var bad []error
 	for i := range network.Nodes {
-		exports, imports := true, true                                     // room on the way to the root
-		for at := uint32(i); at != network.root; at = network.parent[at] { //nolint:gosec // at most maxNodes
+		exports, imports := true, true // room on the way to the root
+		for at := uint32(i); at != network.root; at = network.parent[at] {
 			exports = exports && !full(limits[at].ExportLimit, r.Flows[at])
 			imports = imports && !full(limits[at].ImportLimit, -r.Flows[at])
 		}
-		t := s.tariffAt(k, uint32(i)) //nolint:gosec // at most maxNodes
+		t := s.tariffAt(k, uint32(i))
 		if p := r.Prices[i]; exports && p < t.ExportPrice || imports && p > t.ImportPrice {
 			bad = append(bad, fmt.Errorf("node %q: price %d, want %d to %d", network.Nodes[i].ID, p, t.ExportPrice, t.ImportPrice))
 		}

@@ -76,7 +76,7 @@ func (d *draft) clear(k market.Interval, r *IntervalRecord) error {
 	}
 	r.Flows = make([]market.WattHours, len(result.Prices))
 	for i, f := range result.Flows { // of every node but the root, in the nodes' order
-		if uint32(i) >= network.root { //nolint:gosec // at most maxNodes
+		if uint32(i) >= network.root {
 			i++
 		}
 		r.Flows[i] = f.WattHours

@@ -70,7 +70,7 @@ func codeOf(a, own market.Account) (AccountCode, error) {
 	}
 	for i, known := range accounts {
 		if i > 0 && known == a {
-			return AccountCode(i), nil //nolint:gosec // there are six
+			return AccountCode(i), nil
 		}
 	}
 	return 0, fmt.Errorf("account %q: has no code", a)
@@ -148,8 +148,10 @@ func (m *Month) Add(s, before *Settlement) error {
 		was, is   market.WattHours
 		describes string
 	}{
-		{&next.Bought, before.Bought, s.Bought, "bought"}, {&next.Sold, before.Sold, s.Sold, "sold"},
-		{&next.Import, before.Import, s.Import, "import"}, {&next.Export, before.Export, s.Export, "export"},
+		{&next.Bought, before.Bought, s.Bought, "bought"},
+		{&next.Sold, before.Sold, s.Sold, "sold"},
+		{&next.Import, before.Import, s.Import, "import"},
+		{&next.Export, before.Export, s.Export, "export"},
 	} {
 		if *t.sum, err = t.sum.Add(t.is - t.was); err != nil {
 			return fmt.Errorf("%s of the month: %w", t.describes, err)
@@ -175,7 +177,8 @@ func (m *Month) move(v Move) error {
 		amount, other = -amount, v.Credit
 	}
 	var sum *market.Money
-	switch account := other.Account(""); account {
+	account := other.Account("")
+	switch account { //nolint:exhaustive // a household deals with no other
 	case market.AccountMarket:
 		sum = &m.Market
 	case market.AccountSupplier, market.AccountIsland:

@@ -67,7 +67,7 @@ func newNetwork(nodes []Node) (*Network, error) {
 				return nil, fmt.Errorf("node %q: %s: got %d, want 0 to %d", x.ID, l.field, *l.limit, int64(maxLimitW))
 			}
 		}
-		n.index[x.ID] = uint32(i) //nolint:gosec // at most maxNodes
+		n.index[x.ID] = uint32(i)
 		n.bare = n.bare && x.ImportLimitW == nil && x.ExportLimitW == nil && x.ImportFee == 0 && x.ExportFee == 0
 	}
 	// The market's own rules for a tree: one root, no cycle, no orphan, no id twice.
@@ -77,7 +77,7 @@ func newNetwork(nodes []Node) (*Network, error) {
 	for i := range nodes {
 		n.parent[i] = n.index[nodes[i].Parent]
 		if nodes[i].Parent == "" {
-			n.root, n.parent[i] = uint32(i), uint32(i) //nolint:gosec // at most maxNodes
+			n.root, n.parent[i] = uint32(i), uint32(i)
 		}
 	}
 	n.sumFees()
@@ -91,7 +91,7 @@ func (n *Network) sumFees() {
 	done[n.root] = true
 	var way []uint32
 	for i := range n.Nodes {
-		for at := uint32(i); !done[at]; at = n.parent[at] { //nolint:gosec // at most maxNodes
+		for at := uint32(i); !done[at]; at = n.parent[at] {
 			way = append(way, at)
 			done[at] = true
 		}

@@ -235,7 +235,7 @@ func (d *draft) recordResult(k market.Interval, r *IntervalRecord, result *Marke
 func (n *Network) flows(r *IntervalRecord) []market.Flow {
 	out := make([]market.Flow, 0, len(n.Nodes)-1)
 	for i := range n.Nodes {
-		if uint32(i) == n.root { //nolint:gosec // at most maxNodes
+		if uint32(i) == n.root {
 			continue
 		}
 		f := market.Flow{Node: n.Nodes[i].ID, WattHours: r.Flows[i]}

@@ -15,7 +15,7 @@ import (
 // export_w, import_fee and export_fee.
 func parseNodes(text string) ([]ledger.Node, error) {
 	var nodes []ledger.Node
-	for _, part := range strings.Split(text, ";") {
+	for part := range strings.SplitSeq(text, ";") {
 		names, options, _ := strings.Cut(part, ":")
 		var n ledger.Node
 		n.ID, n.Parent, _ = strings.Cut(names, "<")
@@ -81,7 +81,7 @@ func (s *street) makeOffice(args []string) ([]byte, error) {
 		e := ledger.Envelope{Seq: uint64(options["seq"]), Node: rest[0], From: from, Until: to + 1, Lift: options["lift"] == 1, Reason: "feeder at its limit"}
 		for key, limit := range map[string]**int64{"import_w": &e.ImportW, "export_w": &e.ExportW} {
 			if w, ok := options[key]; ok {
-				*limit = ledgertest.Watts(w)
+				*limit = new(w)
 			}
 		}
 		key := s.Operator

@@ -91,7 +91,7 @@ func feeders() []ledger.Node {
 	for i := range 4 {
 		nodes = append(nodes, ledger.Node{
 			ID: fmt.Sprintf("feeder-%d", i), Parent: ledger.RootNode, ImportFee: 10_000, ExportFee: market.Price(i) * 1000,
-			ExportLimitW: ledgertest.Watts(int64(200_000 * i)),
+			ExportLimitW: new(int64(200_000 * i)),
 		})
 	}
 	return nodes

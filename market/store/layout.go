@@ -150,7 +150,7 @@ func splitHeight(value []byte) (height int64, encoded []byte, err error) {
 	if n <= 0 || h > 1<<62 || len(binary.AppendUvarint(nil, h)) != n {
 		return 0, nil, fmt.Errorf("does not begin with a height")
 	}
-	return int64(h), value[n:], nil //nolint:gosec // bounded above
+	return int64(h), value[n:], nil
 }
 
 const monthKeyBytes = 20

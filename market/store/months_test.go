@@ -59,7 +59,7 @@ func TestMonths(t *testing.T) {
 			t.Errorf("June has import %d and export %d Wh, want at least the first interval's %d and %d", months[0].Import, months[0].Export, imported, exported)
 		}
 		before[h.ID] = months
-		lines += int(months[0].Lines) //nolint:gosec // some thousand
+		lines += int(months[0].Lines)
 	}
 	if _, err := s.store.Prune(july + 1); err == nil {
 		t.Error("pruned a month that is not closed")
@@ -116,7 +116,7 @@ func TestPruneSurvivesCrash(t *testing.T) {
 	if err := s.store.Settlements(homes[0].ID, 0, func(*ledger.Settlement) bool { n++; return true }); err != nil || n == 0 {
 		t.Errorf("%d settlements, %v", n, err)
 	}
-	if removed, err := s.store.Prune(june); err != nil || removed != 2*int(months[0].Lines) { //nolint:gosec // some thousand
+	if removed, err := s.store.Prune(june); err != nil || removed != 2*int(months[0].Lines) {
 		t.Errorf("removed %d, %v, want %d", removed, err, 2*months[0].Lines)
 	}
 }

@@ -48,15 +48,12 @@ func (c *Community) Correct(h *Home, r ledger.CorrectReport, history []ledger.Ev
 	return r.Sign(ChainID, h.ID, h.Device)
 }
 
-// Watts makes a limit.
-func Watts(w int64) *int64 { return &w }
-
 // Feeders makes a network of a root and feeders with limits and fees that bind at noon.
 func Feeders() []ledger.Node {
 	return []ledger.Node{
 		{ID: ledger.RootNode},
 		{ID: "street", Parent: ledger.RootNode, ImportFee: 2_000},
-		{ID: "north", Parent: "street", ExportLimitW: Watts(2_000), ImportFee: 10_000, ExportFee: 1_000},
-		{ID: "south", Parent: "street", ImportLimitW: Watts(3_000), ImportFee: 10_000},
+		{ID: "north", Parent: "street", ExportLimitW: new(int64(2_000)), ImportFee: 10_000, ExportFee: 1_000},
+		{ID: "south", Parent: "street", ImportLimitW: new(int64(3_000)), ImportFee: 10_000},
 	}
 }

@@ -112,7 +112,7 @@ func (t *Traffic) office() []byte {
 		case 0:
 			n.ImportFee = market.Price(t.Source.IntN(9_000))
 		case 1:
-			n.ExportLimitW = Watts(int64(t.Source.IntN(4_000)))
+			n.ExportLimitW = new(int64(t.Source.IntN(4_000)))
 		}
 		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Nodes: []ledger.Node{n}}, 1+t.Source.IntN(3))
 	case 2:
@@ -124,9 +124,9 @@ func (t *Traffic) office() []byte {
 		}
 		switch t.Source.IntN(3) {
 		case 0:
-			e.ImportW = Watts(int64(t.Source.IntN(8_000)))
+			e.ImportW = new(int64(t.Source.IntN(8_000)))
 		case 1:
-			e.ExportW = Watts(int64(t.Source.IntN(2_000)))
+			e.ExportW = new(int64(t.Source.IntN(2_000)))
 		default:
 			e.Lift = true
 		}

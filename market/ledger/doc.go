@@ -13,7 +13,8 @@
 //	L2  A transaction is applied whole or refused whole; a refusal carries a stable Code.
 //	L3  A refused transaction changes nothing, not even a sequence number.
 //	L4  A Household's Settlement for an Interval exists at most once per version;
-//	    a correction is a new version with new Transfers, never an edit.
+//	    a correction is a new version with new Transfers, never an edit. Past the
+//	    correction window there is no other.
 //	L5  The AppHash depends on the state alone, not on heights or times, so that
 //	    an empty block changes nothing.
 //	L6  What is encoded is canonical: decoding and encoding again gives the same
@@ -21,9 +22,28 @@
 //	L7  Two reports of neighbouring Intervals share the reading between them, in
 //	    whatever order they come: no energy is counted twice, or never.
 //	L8  No transaction that is accepted can make Apply fail: the rules bound every
-//	    amount, and a tick bounds what a block has to do.
+//	    amount, and a tick bounds what a block has to do. Rules and networks that do
+//	    not fit each other are refused when they are decided.
+//	L9  What is decided holds from a named Interval on, the next gate's at the
+//	    earliest. An Interval is cleared, settled and corrected under the rules, the
+//	    tariff and the network that held for it.
+//	L10 Months are what their Settlements come to: number, hash chain, energy and
+//	    money. A closed Month never changes.
 //
 // State.Audit looks for violations of these in a state.
+//
+// # Who may do what
+//
+// A household's device orders, reports and prefers. Officers of the cooperative approve
+// members, meters, memberships and corrections, and decide rules and network, as many as
+// the rules say. A grid operator sets Envelopes. The keys of officers and operators are
+// the genesis's.
+//
+// # Where what is
+//
+// tx_*.go: a kind of transaction each. charter.go: what holds for an Interval. close.go:
+// gates and clearing. settle.go: settlements and corrections. history.go: what is kept of
+// them, and the proofs. network.go, rules.go, records.go: the words.
 //
 // # Bytes
 //

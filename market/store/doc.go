@@ -18,6 +18,10 @@
 //	S7  No damage makes Open, Check or a reading method panic, fault, or answer
 //	    wrongly without a word.
 //
+//	S8  Prune removes lines of closed months, and nothing else: the months, the results
+//	    of Intervals and the state stay, and Check and the reading methods know what
+//	    has gone. A crash in its middle leaves lines that do not count.
+//
 // bbolt's transaction number is in the file (meta transaction), so a file that other
 // tools have written to, if only to compact it, is refused.
 //

@@ -55,6 +55,7 @@ decided for a while; every interval is settled nevertheless, and none twice.`,
 	f.DurationVar(&o.For, "for", 0, "stop after this long and report (default: until Ctrl-C)")
 	f.DurationVar(&o.Span, "span", 0, "stop after this much of the community's time and report")
 	f.DurationVar(&o.Pace, "pace", 0, "how long 15 minutes take, from 2s on (default 10s)")
+	f.StringVar(&o.Clearing, "clearing", "", "how intervals are decided: forward on orders (default) or metered, by what the meters say afterwards")
 	f.StringVar(&outage, "outage", "", "AFTER+LENGTH of the community's time, such as 30h+3h, without a quorum of validators")
 	f.StringVar(&from, "from", "", "community time at which it begins (default: the late morning of a sunny day)")
 	f.BoolVar(&o.Fresh, "fresh", false, "forget the street in the data folder and begin anew")

@@ -91,8 +91,8 @@ func setEnvelope(ctx context.Context, f envelopeFlags, e ledger.Envelope, s stre
 		return err
 	}
 	// The wall clock's milliseconds, as for orders: later is higher.
-	e.Seq = uint64(max(1, now.UnixMilli()))                                               //nolint:gosec // above 0
-	tx := (&ledger.SetEnvelope{Operator: uint64(operator), Envelope: e}).Sign(chain, key) //nolint:gosec // an index
+	e.Seq = uint64(max(1, now.UnixMilli()))
+	tx := (&ledger.SetEnvelope{Operator: uint64(operator), Envelope: e}).Sign(chain, key)
 	body, err := json.Marshal(api.Submission{Transaction: hex.EncodeToString(tx)})
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
 // Options are what a person can choose.
@@ -19,6 +21,7 @@ type Options struct {
 	For      time.Duration // of the wall clock, then stop and report; 0: until ctx ends
 	Span     time.Duration // the same in community time, since every home has joined
 	Pace     time.Duration // of the wall clock for 15 minutes; 0: ten seconds, or as it was founded
+	Clearing string        // how intervals are decided: forward or metered; empty: forward, or as it was founded
 	Outage   Outage        // with which the ledger stands still for a while
 	From     time.Time     // community time at which it begins; zero: a sunny late morning
 	Fresh    bool          // forget what Dir holds
@@ -100,6 +103,9 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: --for and --span: want one of them", ErrUsage)
 	case o.Pace != 0 && (o.Pace < fastestPace || o.Pace > slowestPace):
 		return fmt.Errorf("%w: --pace: got %v, want %v to %v", ErrUsage, o.Pace, fastestPace, slowestPace)
+	}
+	if c := o.Clearing; c != "" && c != ledger.ClearingForward && c != ledger.ClearingMetered {
+		return fmt.Errorf("%w: --clearing: got %q, want %s or %s", ErrUsage, c, ledger.ClearingForward, ledger.ClearingMetered)
 	}
 	if err := o.Outage.check(o.Span); err != nil {
 		return err

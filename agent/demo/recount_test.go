@@ -63,7 +63,7 @@ func day() (func(time.Time) (counters, error), []ledger.Settlement) {
 	const first = 100
 	calendar := market.Calendar{Length: intervalLength}
 	count := func(at time.Time) (counters, error) {
-		minutes := uint64(at.Unix() / 60) //nolint:gosec // after 1970
+		minutes := uint64(at.Unix() / 60)
 		return counters{ImportWh: 7 * minutes * minutes / 1000, ExportWh: 5 * minutes}, nil
 	}
 	var list []ledger.Settlement
@@ -74,8 +74,8 @@ func day() (func(time.Time) (counters, error), []ledger.Settlement) {
 		for i := range n {
 			list = append(list, ledger.Settlement{
 				Number: uint64(len(list) + 1), Retail: 300_000, FeedIn: 80_000, Interval: from + market.Interval(i), Version: 1, Quality: q, Price: 150_000, Bought: 20,
-				Import: ledger.Share(market.WattHours(b.ImportWh-a.ImportWh), i, n), //nolint:gosec // small
-				Export: ledger.Share(market.WattHours(b.ExportWh-a.ExportWh), i, n), //nolint:gosec // small
+				Import: ledger.Share(market.WattHours(b.ImportWh-a.ImportWh), i, n),
+				Export: ledger.Share(market.WattHours(b.ExportWh-a.ExportWh), i, n),
 			})
 		}
 	}

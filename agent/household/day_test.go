@@ -142,7 +142,7 @@ func (d *day) compare() {
 			if uint32(s.Import) != after.imported-before.imported || uint32(s.Export) != after.exported-before.exported {
 				d.t.Errorf("interval %d: settled %d and %d Wh, the device counted from %+v to %+v", k, s.Import, s.Export, before, after)
 			}
-		case ledger.QualityMissing, ledger.QualitySubstitute:
+		case ledger.QualityMissing, ledger.QualitySubstitute, ledger.QualityDoubtful, ledger.QualityCorrected:
 			d.t.Errorf("interval %d: quality %s", k, s.Quality)
 		}
 	}

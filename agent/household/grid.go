@@ -319,7 +319,7 @@ func (b *gridBuilder) accounts() (err error) {
 func (b *gridBuilder) envelopes() {
 	calendar := b.state.Calendar()
 	for i := range b.state.Genesis().Operators {
-		o, ok := b.state.Operator(uint64(i)) //nolint:gosec // an index
+		o, ok := b.state.Operator(uint64(i))
 		if !ok {
 			continue
 		}

@@ -53,8 +53,8 @@ days: ## a street of DAYS simulated days (3) with three hours without a quorum, 
 	$(GO) test -run '^TestOutage$$' -timeout=0 -v ./agent/demo -days $(DAYS)
 
 .PHONY: race
-race: ## all tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $(RACE)
+race: ## all tests under the race detector, with every block audited
+	CGO_ENABLED=1 $(GO) test -race -tags debug $(TESTFLAGS) $(RACE)
 
 .PHONY: check
 check: format vet static lint tidy cross ## format, vet, staticcheck, golangci-lint, go.mod, ARM builds

@@ -261,7 +261,22 @@ func (n *Node) store(p *finalized) error {
 	if err := n.book.commit(p.height, p.delta, settle); err != nil {
 		return err
 	}
+	if err := n.audit(p.height); err != nil {
+		return err
+	}
 	return crash(p.height, true)
+}
+
+// audit looks for violated invariants after a block, in debug builds.
+func (n *Node) audit(height int64) (err error) {
+	if !auditing {
+		return nil
+	}
+	n.book.read(func(s *ledger.State) { err = errors.Join(s.Audit()...) })
+	if err != nil {
+		return fmt.Errorf("auditing block %d: %w", height, err)
+	}
+	return nil
 }
 
 // halt ends the node (C7). In consensus and in the handshake the engine takes an error for

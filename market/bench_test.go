@@ -149,10 +149,16 @@ func BenchmarkClear(b *testing.B) {
 		m := benchmarkBook(10_000, orders, finePrice, householdWh)
 		benchmarkClear(b, m, m)
 	})
-	b.Run(fmt.Sprintf("book=fine/shape=chain/nodes=1000/orders=%d", orders), func(b *testing.B) {
-		m := chained(benchmarkBook(1000, orders, finePrice, householdWh))
-		benchmarkClear(b, m, m)
-	})
+	for _, nodes := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("book=fine/shape=chain/nodes=%d/orders=%d", nodes, orders), func(b *testing.B) {
+			m := chained(benchmarkBook(nodes, orders, finePrice, householdWh))
+			benchmarkClear(b, m, m)
+		})
+		b.Run(fmt.Sprintf("book=fine/shape=limited-chain/nodes=%d/orders=%d", nodes, orders), func(b *testing.B) {
+			m := edged(chained(benchmarkBook(nodes, orders, finePrice, householdWh)))
+			benchmarkClear(b, m, m)
+		})
+	}
 	onePrice := func(*rand.Rand) market.Price { return 200_000 }
 	for _, book := range []struct {
 		name  string

@@ -100,21 +100,19 @@ func (c *Clearer) uniform(m *Market) error {
 // At 0 flow, the price is the midpoint between the last filled unit and the first
 // unfilled one, grid prices included; if one is missing, the other; if both, 0.
 func (c *Clearer) cross(v curve, t *Tariff) crossing {
-	c.selector.load(v.units, v.lo, v.hi)
-	zero := c.selector.cut(v.demand, v.demand+v.supply)
-	lower, upper := zero.bounds()
+	lower, upper := v.zero.bounds()
 	if t != nil {
 		feedIn, retail := keyOf(t.FeedIn(), keyGrid), keyOf(t.Retail(), keyGrid)
 		switch {
-		case zero.upper < feedIn:
-			return crossing{key: feedIn, price: t.FeedIn(), gridExport: filledBelow(v.units, feedIn) - v.demand}
-		case zero.lower > retail:
-			return crossing{key: retail, price: t.Retail(), gridImport: v.demand - filledBelow(v.units, retail)}
+		case v.zero.upper < feedIn:
+			return crossing{key: feedIn, price: t.FeedIn(), gridExport: c.exported(v, feedIn)}
+		case v.zero.lower > retail:
+			return crossing{key: retail, price: t.Retail(), gridImport: c.imported(v, retail)}
 		}
 		lower.raise(t.FeedIn())
 		upper.lower(t.Retail())
 	}
-	return crossing{key: zero.key(keyOffer), price: middle(lower, upper, 0)}
+	return crossing{key: v.zero.key(keyOffer), price: middle(lower, upper, 0)}
 }
 
 // filledBelow adds up the units below a key.

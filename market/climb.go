@@ -5,9 +5,26 @@ import "slices"
 // A curve is the net supply of a node and all below it. Its units are in no
 // order; laid end to end in rising key, the first demand Wh are filled at flow 0.
 type curve struct {
-	units          []unit
-	demand, supply WattHours // how much the node could take, and send, without limits
-	lo, hi         int64     // no key is beyond
+	units  []unit
+	demand WattHours // how much the node could take, without limits
+	zero   cut       // at flow 0
+	piled  bool      // whether the units are in the pile instead
+}
+
+// exported returns what is filled below a key, at which the curve is above flow 0.
+func (c *Clearer) exported(v curve, key int64) WattHours {
+	if v.piled {
+		return c.climb.pile.within(&c.climb.pile.out[c.tree.root()], key)
+	}
+	return filledBelow(v.units, key) - v.demand
+}
+
+// imported returns what is not filled below a key, at which the curve is below flow 0.
+func (c *Clearer) imported(v curve, key int64) WattHours {
+	if v.piled {
+		return c.climb.pile.within(&c.climb.pile.in[c.tree.root()], -key)
+	}
+	return v.demand - filledBelow(v.units, key)
 }
 
 // A climb carries curves from the leaves to the root. What a node passes on is
@@ -22,7 +39,6 @@ type climb struct {
 	reaches []reach // by node; only where the edge is not free
 
 	pile         pile
-	sizes        []int64 // by node: how many units the orders there and below have
 	alwaysDeep   bool
 	knotsPerUnit int
 }
@@ -42,7 +58,8 @@ type reach struct {
 // curve returns the curve of the root, and leaves the reaches.
 func (c *Clearer) curve(nodes []Node) curve {
 	if c.tree.bare {
-		return curve{units: c.units, demand: c.demand, supply: c.supply, lo: c.lo, hi: c.hi}
+		c.selector.load(c.units, c.lo, c.hi)
+		return curve{units: c.units, demand: c.demand, zero: c.selector.cut(c.demand, c.demand+c.supply)}
 	}
 	g := &c.climb
 	g.group(c.places, c.units, len(nodes))
@@ -57,15 +74,9 @@ func (c *Clearer) curve(nodes []Node) curve {
 	// Backwards, all below a node comes right before it: its curve is on top.
 	for _, i := range slices.Backward(c.tree.topDown) {
 		w := &g.waiting[i]
-		for _, u := range g.own[g.firstAt[i]:g.firstAt[i+1]] {
-			g.stack = append(g.stack, u)
-			w.units++
-			if u.key&keySide == keyBid {
-				w.demand += u.wh
-			} else {
-				w.supply += u.wh
-			}
-		}
+		own := g.own[g.firstAt[i]:g.firstAt[i+1]]
+		g.stack = append(g.stack, own...)
+		w.add(own)
 		if i == c.tree.root() {
 			break
 		}
@@ -79,7 +90,8 @@ func (c *Clearer) curve(nodes []Node) curve {
 	}
 	w := g.waiting[c.tree.root()]
 	lo, hi := span(g.stack)
-	return curve{units: g.stack, demand: w.demand, supply: w.supply, lo: lo, hi: hi}
+	c.selector.load(g.stack, lo, hi)
+	return curve{units: g.stack, demand: w.demand, zero: c.selector.cut(w.demand, w.demand+w.supply)}
 }
 
 // group lists the units by node.
@@ -175,7 +187,7 @@ func (k *clip) apply(stack []unit, bottom int, in, out int64) []unit {
 		imported := (u.key - zero) >> 63
 		kept := uint64((low-u.key)&(u.key-high)) >> 63 //nolint:gosec // its sign
 		stack[to] = unit{key: u.key - in&imported + out&^imported, wh: u.wh}
-		to += int(kept) //nolint:gosec // 0 or 1
+		to += int(kept)
 	}
 	stack = stack[:to]
 	if second.wh > 0 {

@@ -1,84 +1,102 @@
 package market
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // A pile holds the curves of all nodes at once, for networks so deep that
 // looking at every unit at every node would take too long. Each half of a curve,
 // below flow 0 and above, is two heaps of the same units, by the end nearest to
 // flow 0 and by the far end, so that a node touches only units that change sides
-// or that its limits cut off.
-//
-// Heaps are pairing heaps in which a knot's key is relative to the knot above:
-// adding a fee to a whole curve is adding it to its root.
+// or that its limits cut off. Where no limit could, there are no heaps by far end.
 type pile struct {
-	knots []knot      // unit u is knot 2u in its near heap, 2u+1 in its far heap
-	wh    []WattHours // by unit; 0 once it is gone
-	in    []half      // by node
-	out   []half
-	todo  []int32
-	most  int  // knots there may be
-	full  bool // there would have to be more
-}
-
-type knot struct {
-	key            int64
-	child, sibling int32 // -1 if there is none
+	near, far heap
+	wh        []WattHours // by unit; 0 once it is gone
+	in        []half      // by node
+	out       []half
+	todo      []int32
+	listed    []unit
+	selector  selector
+	last      int64 // a key at flow 0 of the node before, to guess by
+	most      int   // units there may be
+	full      bool  // there would have to be more
 }
 
 // A half is a half of a curve. Distances count away from flow 0: the key of a
-// unit above it, the key × -1 of a unit below. The roots are -1 if it is empty.
+// unit above it, the key × -1 of a unit below. Keys in heaps by near end are
+// distances, in those by far end distances × -1. The roots are -1 if it is empty.
 type half struct {
 	near, far int32
 	mass      WattHours
 }
 
+// rebuildShare is the part of a half from which on it is faster to rebuild it
+// than to take what is to go one by one; measured.
+const rebuildShare = 6
+
 // deepFactor is how often a unit may be looked at, on average, before piles are
 // faster than passing all units through every node; measured.
-const deepFactor = 24
+const deepFactor = 8
 
-// knotsPerUnit bounds how much a pile may grow by trading, which nothing else
-// does where quantities swing widely at every level. Books of
-// households need about 4. Beyond it, curve goes the other way.
+// knotsPerUnit bounds how much a pile may grow by units that change sides, which
+// nothing else does where quantities swing widely at every level. Books of
+// households need about 2. Beyond it, curve goes the other way.
 const (
-	knotsPerUnit = 64
+	knotsPerUnit = 32
 	maxKnots     = 1 << 30
 )
 
-// deep says whether the network is so deep for this book.
+// deep says whether the network is so deep for this book: how many units every
+// edge would have to look at, if limits cut off units in proportion to their Wh.
 func (g *climb) deep(t *tree, nodes []Node) bool {
-	sizes := zeroed(g.sizes, len(nodes))
-	g.sizes = sizes
+	g.waiting = zeroed(g.waiting, len(nodes))
 	looks := int64(0)
 	for _, i := range slices.Backward(t.topDown[1:]) {
-		sizes[i] += int64(g.firstAt[i+1] - g.firstAt[i])
+		w := &g.waiting[i]
+		w.add(g.own[g.firstAt[i]:g.firstAt[i+1]])
 		if !nodes[i].free() {
-			looks += sizes[i]
+			looks += int64(w.units)
+			w.clip(&nodes[i])
 		}
-		sizes[t.parent[i]] += sizes[i]
+		above := &g.waiting[t.parent[i]]
+		above.units += w.units
+		above.demand += w.demand
+		above.supply += w.supply
 	}
 	return looks > deepFactor*int64(len(g.own)) || g.alwaysDeep
+}
+
+// add counts units in.
+func (w *below) add(units []unit) {
+	for _, u := range units {
+		bid := u.wh & WattHours(-(u.key & keyBid >> 1))
+		w.demand += bid
+		w.supply += u.wh - bid
+	}
+	w.units += len(units)
+}
+
+// clip is what passes a node's edge, about.
+func (w *below) clip(n *Node) {
+	total := w.demand + w.supply
+	w.demand = min(w.demand, limitOf(n.ImportLimit))
+	w.supply = min(w.supply, limitOf(n.ExportLimit))
+	if kept := w.demand + w.supply; kept < total {
+		hi, lo := bits.Mul64(uint64(w.units), uint64(kept)) //nolint:gosec // neither is negative
+		part, _ := bits.Div64(hi, lo, uint64(total))        //nolint:gosec // less than units
+		w.units = int(part) + 1                             //nolint:gosec // and so it fits
+	}
 }
 
 // pileUp is curve by piles. It fails if they grow too large.
 func (c *Clearer) pileUp(nodes []Node) (curve, bool) {
 	g, p := &c.climb, &c.climb.pile
-	p.full = false
-	p.most = min(g.knotsPerUnit*len(g.own), maxKnots)
-	p.knots, p.wh = p.knots[:0], p.wh[:0]
-	p.in = slices.Grow(p.in[:0], len(nodes))[:len(nodes)]
-	p.out = slices.Grow(p.out[:0], len(nodes))[:len(nodes)]
-	for i := range nodes {
-		p.in[i], p.out[i] = half{near: -1, far: -1}, half{near: -1, far: -1}
-	}
+	p.reset(nodes, min(g.knotsPerUnit*len(g.own), maxKnots))
 	for _, i := range slices.Backward(c.tree.topDown) {
 		in, out := &p.in[i], &p.out[i]
-		for _, u := range g.own[g.firstAt[i]:g.firstAt[i+1]] {
-			if u.key&keySide == keyBid {
-				p.push(in, -u.key, u.wh)
-			} else {
-				p.push(out, u.key, u.wh)
-			}
-		}
+		p.trade(in, out)
+		p.settle(in, out, g.own[g.firstAt[i]:g.firstAt[i+1]])
 		if p.full {
 			return curve{}, false
 		}
@@ -92,43 +110,92 @@ func (c *Clearer) pileUp(nodes []Node) (curve, bool) {
 		p.join(&p.in[parent], in)
 		p.join(&p.out[parent], out)
 	}
-	in, out := p.in[c.tree.root()], p.out[c.tree.root()]
-	g.stack = p.list(g.stack[:0], in.near, -1)
-	g.stack = p.list(g.stack, out.near, 1)
-	lo, hi := span(g.stack)
-	return curve{units: g.stack, demand: in.mass, supply: out.mass, lo: lo, hi: hi}, true
+	root := c.tree.root()
+	return curve{zero: p.zero(&p.in[root], &p.out[root]), piled: true}, true
+}
+
+// reset makes the pile empty.
+func (p *pile) reset(nodes []Node, most int) {
+	p.full, p.most, p.last = false, most, 0
+	p.near.knots, p.far.knots, p.wh = p.near.knots[:0], p.far.knots[:0], p.wh[:0]
+	p.near.used, p.far.used = true, false
+	p.in = slices.Grow(p.in[:0], len(nodes))[:len(nodes)]
+	p.out = slices.Grow(p.out[:0], len(nodes))[:len(nodes)]
+	for i := range nodes {
+		p.in[i], p.out[i] = half{near: -1, far: -1}, half{near: -1, far: -1}
+		p.far.used = p.far.used || nodes[i].ImportLimit != nil || nodes[i].ExportLimit != nil
+	}
+}
+
+// trade swaps equal mass between the halves until all below flow 0 is cheaper
+// than all above: orders of children that trade with each other.
+func (p *pile) trade(in, out *half) {
+	for p.alive(in) && p.alive(out) && p.near.knots[in.near].key+p.near.knots[out.near].key < 0 {
+		wh := min(p.wh[in.near], p.wh[out.near])
+		x, y := p.take(in, wh), p.take(out, wh)
+		p.push(in, -y, wh)
+		p.push(out, -x, wh)
+	}
+}
+
+// settle adds a node's own units, on the side of flow 0 where they seem to belong,
+// and moves that until bids have added to what is below as much as they ask for.
+func (p *pile) settle(in, out *half, own []unit) {
+	if p.alive(in) {
+		p.last = -p.near.knots[in.near].key
+	} else if p.alive(out) {
+		p.last = p.near.knots[out.near].key
+	}
+	below := in.mass
+	for _, u := range own {
+		if u.key < p.last {
+			p.push(in, -u.key, u.wh)
+		} else {
+			p.push(out, u.key, u.wh)
+		}
+		below += u.wh & WattHours(-(u.key & keyBid >> 1))
+	}
+	for in.mass > below && p.alive(in) {
+		wh := min(p.wh[in.near], in.mass-below)
+		p.push(out, -p.take(in, wh), wh)
+	}
+	for in.mass < below && p.alive(out) {
+		wh := min(p.wh[out.near], below-in.mass)
+		p.push(in, -p.take(out, wh), wh)
+	}
+}
+
+// zero returns the cut at flow 0.
+func (p *pile) zero(in, out *half) cut {
+	k := cut{lower: minKey, upper: maxKey}
+	if p.alive(in) {
+		k.lower = -p.near.knots[in.near].key
+	}
+	if p.alive(out) {
+		k.upper = p.near.knots[out.near].key
+	}
+	return k
 }
 
 // pass turns the two halves of a node's curve into what passes its edge.
 func (p *pile) pass(n *Node, in, out *half) reach {
-	p.trade(in, out)
-	r := reach{
-		zero:   cut{lower: minKey, upper: maxKey},
-		top:    cut{lower: maxKey, upper: maxKey},
-		bottom: cut{lower: minKey, upper: minKey},
-	}
-	if p.alive(&in.near) {
-		r.zero.lower = -p.knots[in.near].key
-	}
-	if p.alive(&out.near) {
-		r.zero.upper = p.knots[out.near].key
-	}
+	zero := p.zero(in, out)
+	r := reach{zero: zero, top: cut{lower: maxKey, upper: maxKey}, bottom: cut{lower: minKey, upper: minKey}}
 	if n.ImportLimit != nil && *n.ImportLimit <= in.mass {
-		r.bottom = cut{lower: minKey, upper: r.zero.upper}
-		if key, gone := p.trim(in, *n.ImportLimit); gone {
-			r.bottom.lower = -key
+		gone, kept := p.trim(in, *n.ImportLimit)
+		r.bottom = cut{lower: -gone, upper: -kept}
+		if gone == maxKey {
+			r.bottom.lower = minKey
 		}
-		if p.alive(&in.far) {
-			r.bottom.upper = p.knots[in.far].key
+		if kept == maxKey {
+			r.bottom.upper = zero.upper
 		}
 	}
 	if n.ExportLimit != nil && *n.ExportLimit <= out.mass {
-		r.top = cut{lower: r.zero.lower, upper: maxKey}
-		if key, gone := p.trim(out, *n.ExportLimit); gone {
-			r.top.upper = key
-		}
-		if p.alive(&out.far) {
-			r.top.lower = -p.knots[out.far].key
+		gone, kept := p.trim(out, *n.ExportLimit)
+		r.top = cut{lower: kept, upper: gone}
+		if kept == maxKey {
+			r.top.lower = zero.lower
 		}
 	}
 	p.shift(in, int64(n.ImportFee)<<keyShift)
@@ -136,132 +203,148 @@ func (p *pile) pass(n *Node, in, out *half) reach {
 	return r
 }
 
-// trade swaps equal mass between the halves until all below flow 0 is cheaper
-// than all above: orders that trade with each other at the node or below.
-func (p *pile) trade(in, out *half) {
-	for p.alive(&in.near) && p.alive(&out.near) {
-		a, b := in.near, out.near
-		x, y := p.knots[a].key, p.knots[b].key
-		if x+y >= 0 {
-			return
+// trim takes from the far end what is beyond limit. It returns the distance of
+// the nearest unit that it took from, and of the farthest that is left; maxKey if
+// there is none.
+func (p *pile) trim(h *half, limit WattHours) (gone, kept int64) {
+	if h.mass-limit > h.mass/rebuildShare {
+		return p.rebuild(h, limit)
+	}
+	gone, kept = maxKey, maxKey
+	for {
+		for h.far >= 0 && p.wh[h.far] == 0 {
+			h.far = p.far.pop(h.far)
 		}
-		wh := min(p.wh[a/2], p.wh[b/2])
-		p.wh[a/2] -= wh
-		p.wh[b/2] -= wh
-		in.mass -= wh
-		out.mass -= wh
-		p.push(in, -y, wh)
-		p.push(out, -x, wh)
+		if h.far < 0 {
+			return gone, kept
+		}
+		distance := -p.far.knots[h.far].key
+		if h.mass <= limit {
+			return gone, distance
+		}
+		gone = distance
+		wh := min(p.wh[h.far], h.mass-limit)
+		p.wh[h.far] -= wh
+		h.mass -= wh
 	}
 }
 
-// trim takes from the far end what is beyond limit. It returns the distance of
-// the nearest unit that it took from, if any.
-func (p *pile) trim(h *half, limit WattHours) (distance int64, gone bool) {
-	for h.mass > limit && p.alive(&h.far) {
-		distance, gone = -p.knots[h.far].key, true
-		wh := min(p.wh[h.far/2], h.mass-limit)
-		p.wh[h.far/2] -= wh
-		h.mass -= wh
+// rebuild is trim where much is to go: by selection, with new heaps of what is left.
+func (p *pile) rebuild(h *half, limit WattHours) (gone, kept int64) {
+	p.list(h)
+	lo, hi := span(p.listed)
+	p.selector.load(p.listed, lo, hi)
+	high := p.selector.cut(limit, h.mass)
+	*h = half{near: -1, far: -1, mass: limit}
+	gone, kept = high.upper, maxKey
+	if high.lower != minKey {
+		kept = high.lower
 	}
-	return distance, gone
+	for i, u := range p.listed {
+		k := p.todo[i]
+		if p.wh[k] = high.take(u); p.wh[k] > 0 {
+			p.root(h, k, u.key)
+		}
+	}
+	return gone, kept
+}
+
+// list lists the distances of what is left of a half, and its knots in todo. It
+// leaves the half unfit for anything but to be built anew.
+func (p *pile) list(h *half) {
+	p.listed = p.listed[:0]
+	knots := p.near.knots
+	p.todo = append(p.todo[:0], h.near)
+	left := 0 // of todo, whose units are listed
+	for at := 0; at < len(p.todo); at++ {
+		i := p.todo[at]
+		if i < 0 {
+			continue
+		}
+		for k := knots[i].child; k >= 0; k = knots[k].sibling {
+			knots[k].key += knots[i].key
+			p.todo = append(p.todo, k)
+		}
+		if p.wh[i] > 0 {
+			p.listed = append(p.listed, unit{key: knots[i].key, wh: p.wh[i]})
+			p.todo[left] = i
+			left++
+		}
+	}
+	p.todo = p.todo[:left]
+}
+
+// root puts a knot that is in no heap into those of a half.
+func (p *pile) root(h *half, k int32, distance int64) {
+	p.near.knots[k] = knot{distance, -1, -1}
+	h.near = p.near.meld(h.near, k)
+	if p.far.used {
+		p.far.knots[k] = knot{-distance, -1, -1}
+		h.far = p.far.meld(h.far, k)
+	}
 }
 
 func (p *pile) shift(h *half, fee int64) {
 	if h.near >= 0 {
-		p.knots[h.near].key += fee
+		p.near.knots[h.near].key += fee
 	}
 	if h.far >= 0 {
-		p.knots[h.far].key -= fee
+		p.far.knots[h.far].key -= fee
 	}
 }
 
 func (p *pile) push(h *half, distance int64, wh WattHours) {
-	if len(p.knots) >= p.most {
+	if len(p.wh) >= p.most {
 		p.full = true
 		return
 	}
-	k := int32(len(p.knots)) //nolint:gosec // at most maxKnots
-	p.knots = append(p.knots, knot{distance, -1, -1}, knot{-distance, -1, -1})
+	u := int32(len(p.wh)) //nolint:gosec // at most maxKnots
 	p.wh = append(p.wh, wh)
-	h.near, h.far = p.meld(h.near, k), p.meld(h.far, k+1)
+	p.near.knots = append(p.near.knots, knot{})
+	if p.far.used {
+		p.far.knots = append(p.far.knots, knot{})
+	}
+	p.root(h, u, distance)
 	h.mass += wh
 }
 
+// take takes some of the nearest unit of a half that is not empty, and returns its distance.
+func (p *pile) take(h *half, wh WattHours) int64 {
+	p.wh[h.near] -= wh
+	h.mass -= wh
+	return p.near.knots[h.near].key
+}
+
 func (p *pile) join(to, from *half) {
-	to.near, to.far = p.meld(to.near, from.near), p.meld(to.far, from.far)
+	to.near, to.far = p.near.meld(to.near, from.near), p.far.meld(to.far, from.far)
 	to.mass += from.mass
 }
 
-// alive drops units that are gone from the top of a heap, and says whether any is left.
-func (p *pile) alive(root *int32) bool {
-	for *root >= 0 && p.wh[*root/2] == 0 {
-		*root = p.pop(*root)
+// alive drops units that are gone from the near end, and says whether any is left.
+func (p *pile) alive(h *half) bool {
+	for h.near >= 0 && p.wh[h.near] == 0 {
+		h.near = p.near.pop(h.near)
 	}
-	return *root >= 0
+	return h.near >= 0
 }
 
-// meld makes one heap of two.
-func (p *pile) meld(a, b int32) int32 {
-	if a < 0 {
-		return b
-	}
-	if b < 0 {
-		return a
-	}
-	if p.knots[b].key < p.knots[a].key {
-		a, b = b, a
-	}
-	p.knots[b].key -= p.knots[a].key
-	p.knots[b].sibling = p.knots[a].child
-	p.knots[a].child = b
-	return a
-}
-
-// pop returns the heap without its root: its children melded two by two, then
-// all from the last pair to the first.
-func (p *pile) pop(root int32) int32 {
-	above := p.knots[root].key
-	pairs := int32(-1)
-	for a := p.knots[root].child; a >= 0; {
-		b := p.knots[a].sibling
-		next := int32(-1)
-		p.knots[a].key += above
-		if b >= 0 {
-			next = p.knots[b].sibling
-			p.knots[b].key += above
-		}
-		pair := p.meld(a, b)
-		p.knots[pair].sibling = pairs
-		pairs, a = pair, next
-	}
-	heap := int32(-1)
-	for pairs >= 0 {
-		next := p.knots[pairs].sibling
-		p.knots[pairs].sibling = -1
-		heap = p.meld(heap, pairs)
-		pairs = next
-	}
-	return heap
-}
-
-// list appends the units of a heap, with their distance × sign as key. It leaves
-// the heap's keys absolute.
-func (p *pile) list(units []unit, root int32, sign int64) []unit {
+// within adds up what of a half is nearer than distance, and leaves it unfit for more.
+func (p *pile) within(h *half, distance int64) WattHours {
+	var sum WattHours
 	p.todo = p.todo[:0]
-	if root >= 0 {
-		p.todo = append(p.todo, root)
+	knots := p.near.knots
+	if h.near >= 0 && knots[h.near].key < distance {
+		p.todo = append(p.todo, h.near)
 	}
 	for len(p.todo) > 0 {
 		i := p.todo[len(p.todo)-1]
 		p.todo = p.todo[:len(p.todo)-1]
-		if wh := p.wh[i/2]; wh > 0 {
-			units = append(units, unit{key: p.knots[i].key * sign, wh: wh})
-		}
-		for k := p.knots[i].child; k >= 0; k = p.knots[k].sibling {
-			p.knots[k].key += p.knots[i].key
-			p.todo = append(p.todo, k)
+		sum += p.wh[i]
+		for k := knots[i].child; k >= 0; k = knots[k].sibling {
+			if knots[k].key += knots[i].key; knots[k].key < distance {
+				p.todo = append(p.todo, k)
+			}
 		}
 	}
-	return units
+	return sum
 }

@@ -19,7 +19,7 @@ type names struct {
 
 // reset forgets all names and makes room for count others.
 func (n *names) reset(count int) {
-	size := bits.Len(uint(count)) + 1 //nolint:gosec // never negative
+	size := bits.Len(uint(count)) + 1
 	n.slots = zeroed(n.slots, 1<<size)
 	n.shift = 64 - size
 	n.known = n.known[:0]
@@ -43,11 +43,13 @@ func (n *names) add(name string) bool {
 			*slot = number + 1
 			return true
 		}
-		at = (at + 1) & uint64(len(n.slots)-1)
+		if at++; at == uint64(len(n.slots)) {
+			at = 0
+		}
 	}
 	n.many = make(map[string]int32, cap(n.known))
 	for i, name := range n.known {
-		n.many[name] = int32(i) //nolint:gosec // as above
+		n.many[name] = int32(i)
 	}
 	return true
 }
@@ -69,7 +71,9 @@ func (n *names) find(name string) int32 {
 		if n.known[i] == name {
 			return i
 		}
-		at = (at + 1) & uint64(len(n.slots)-1)
+		if at++; at == uint64(len(n.slots)) {
+			at = 0
+		}
 	}
 	return -1
 }

@@ -22,7 +22,9 @@ import (
 func TestTickRule(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 60} {
-		s := newStreet(t, streetOptions{validators: 1, interval: time.Hour, rate: rate, next: time.Minute})
+		s := newStreet(t, streetOptions{
+			validators: 1, interval: time.Hour, rate: rate, next: time.Minute, rules: func(r *ledger.Rules) { r.LeadS = 600 },
+		})
 		state, err := ledger.NewState(s.chain, s.genesis)
 		if err != nil {
 			t.Fatal(err)
@@ -68,8 +70,10 @@ func TestTickRule(t *testing.T) {
 			want  ledger.Tick
 		}{
 			{1, ledger.Tick{From: k, To: k, Begun: k}},
+			{lead - 1, ledger.Tick{From: k, To: k, Begun: k}},
 			{lead, ledger.Tick{From: k, To: k, Begun: k + 1}},
 			{3*length + 1, ledger.Tick{From: k, To: k + 3, Begun: k + 3}},
+			{3*length + lead, ledger.Tick{From: k, To: k + 3, Begun: k + 4}},
 			{20_000 * length, ledger.Tick{From: k, To: k + ledger.MaxTickSpan - 1, Begun: k + ledger.MaxTickSpan}},
 		} {
 			if got, due := dueTick(state, gate.Add(c.after)); !due || got != c.want {

@@ -52,7 +52,7 @@ type Rules struct {
 	CreditLimit       market.Money     `json:"credit_limit"`            // a balance below its negative may not bid; 0 is no limit
 	ApprovalsNeeded   int              `json:"approvals_needed"`        // officers that must sign an admission or a decision
 	IntervalS         int64            `json:"interval_s"`              //
-	LeadS             int64            `json:"lead_s"`                  // gate closure is this long before the start
+	LeadS             int64            `json:"lead_s"`                  // gate closure is this long before the start; with 0 no interval is cleared before it begins, so all are metered
 	Timezone          string           `json:"timezone"`                // of days and months, as a POSIX rule, see market.ParseZone
 }
 

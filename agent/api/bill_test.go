@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,4 +98,24 @@ func TestBill(t *testing.T) {
 			t.Errorf("%s without bills: got %s %s, expected 503", path, resp.Status, body)
 		}
 	}
+}
+
+// The bills of others are for this machine: a pipe is not its loopback.
+func TestBillFromElsewhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *home, l *pipes, _ func()) {
+		for path, want := range map[string]int{
+			"/api/bill": 503, "/api/bill/proof": 503, // this one makes none
+			"/api/bill?household=" + billed.String(): 403, "/api/bill/proof?household=": 403,
+		} {
+			conn := l.dial(t, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != want {
+				t.Errorf("%s: got %s, expected %d", path, resp.Status, want)
+			}
+			conn.Close()
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/market"
@@ -275,4 +276,37 @@ func TestExportPruned(t *testing.T) {
 		}
 		judge(t, "pruned", f, b.Bytes())
 	}
+}
+
+// B3: the day on which the clocks go back has 100 intervals, one hour of them twice, and
+// the days of any month have all of its intervals.
+func TestStatementInAutumn(t *testing.T) {
+	s := newStreetAt(t, time.Date(2026, time.October, 25, 0, 0, 0, 0, time.UTC), nil)
+	s.live(12)
+	october := mustMonth("2026-10")
+	st := s.statement(s.homes[0].ID, october)
+	first, end := s.store.State().Calendar().OfMonth(october, s.store.State().Zone())
+	all, hours := 0, map[string]int{}
+	for _, d := range st.Days {
+		all += d.Intervals
+		want := 96
+		if d.Date == "2026-10-25" {
+			want = 100
+		}
+		if d.Intervals != want {
+			t.Errorf("%s: %d intervals, want %d", d.Date, d.Intervals, want)
+		}
+		for _, l := range d.Lines {
+			if l.Version == 1 {
+				hours[l.Start.Format("15:04")]++
+			}
+		}
+	}
+	if all != int(end-first) || len(st.Days) != 31 {
+		t.Errorf("%d days with %d intervals, want 31 with %d", len(st.Days), all, end-first)
+	}
+	if hours["02:00"] != 1 || hours["02:15"] != 2 || hours["02:45"] != 2 {
+		t.Errorf("the hour that comes twice: %v", hours)
+	}
+	checkJournals(t, "autumn", st)
 }

@@ -56,11 +56,13 @@ func TestStreet(t *testing.T) {
 	}
 
 	t.Run("ledger check", func(t *testing.T) { checkLedgers(t, dir) })
+	t.Run("books", func(t *testing.T) { checkBooks(t, dir, first) })
 	t.Run("second start", func(t *testing.T) {
 		r := start(t, dir, "--homes", "6", "--for", "100s")
 		r.limitFeeder(t)
 		r.until("settled what was missed", 60*time.Second, func() bool { return r.settled(1) > 0 })
 		r.pictures(t, 1)
+		checkProofs(t, dir, 6)
 		second := r.report(4 * time.Minute)
 		checkReport(t, second, 6)
 		if second.Community != first.Community || second.IntervalsSettled <= first.IntervalsSettled {

@@ -34,6 +34,13 @@
 //	C7  A broken invariant, or a disk that does not take a block, ends Run with the cause. The
 //	    process is not taken down.
 //
+// # Proofs
+//
+// The AppHash after a block is in the header of the next, and more than two thirds of the
+// validators sign that. Node.Proof and StoredProof find the header of a state; an Anchor
+// checks it on a machine that has nothing but the genesis document, whose GenesisHash is
+// all that has to be trusted.
+//
 // # Goroutines and locks
 //
 // New starts none. Run owns all of them: the engine's, the bell's, the outbox's and one

@@ -54,6 +54,8 @@ func TestOutage(t *testing.T) {
 	if err != nil || strings.Count(string(out), ": ok: ") != 6 {
 		t.Errorf("ledger check: %v\n%s", err, out)
 	}
+	checkBooks(t, dir, report)
+	checkProofs(t, dir, 6)
 	if g, ok := r.grid(t, 1); !ok || g.State != api.StateSettled || len(g.Nodes) != 4 || g.PhysicalOK == nil {
 		t.Errorf("the stopped home's balance: %+v", g)
 	}

@@ -44,7 +44,8 @@ type body interface {
 	// refusal if this state does not know all keys that verify needs.
 	signer(d *draft, tx *Tx) (Key, *Refusal)
 	// verify judges the signatures inside the body (approvals, readings). With
-	// the same signer its answer is the same in every state.
+	// the same signer its answer is the same in every state, which is why it can be
+	// remembered: what a decision can change belongs into check.
 	verify(d *draft, tx *Tx) *Refusal
 	// apply changes the draft. An error is a broken invariant, not a refusal.
 	apply(d *draft, tx *Tx) error

@@ -106,7 +106,7 @@ func (c *CorrectReport) check(d *draft, tx *Tx) *Refusal {
 	if old.Import == c.Import && old.Export == c.Export {
 		return refuse(CodeBadQuantity, "import", "got %d and %d Wh, on which the interval is settled already", c.Import, c.Export)
 	}
-	return nil
+	return d.checkApprovals(c.Approvals)
 }
 
 // corrected finds the entry that is corrected: in the ledger, or proven by the root.

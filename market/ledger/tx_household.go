@@ -60,6 +60,9 @@ func (r *RegisterHousehold) check(d *draft, tx *Tx) *Refusal {
 	if _, ok := d.household(tx.env.Household); ok {
 		return refuse(CodeAlreadyRegistered, "household", "%s", tx.env.Household)
 	}
+	if refusal := d.checkApprovals(r.Approvals); refusal != nil {
+		return refusal
+	}
 	return d.checkNode(r.Node)
 }
 
@@ -99,12 +102,17 @@ func checkApprovalShape(as []Approval) *Refusal {
 	return nil
 }
 
-// verifyApprovals wants as many right signatures of different officers as the rules say.
-func (d *draft) verifyApprovals(as []Approval, msg []byte) *Refusal {
-	need := min(d.rulesAt(d.next()).ApprovalsNeeded, len(d.base.genesis.Officers))
-	if len(as) < need {
+// checkApprovals wants as many as the rules say. The rules can change, so this is no part
+// of verify, whose answer is remembered.
+func (d *draft) checkApprovals(as []Approval) *Refusal {
+	if need := d.rulesAt(d.next()).ApprovalsNeeded; len(as) < need {
 		return refuse(CodeNotApproved, "approvals", "got %d, want %d officers of the cooperative", len(as), need)
 	}
+	return nil
+}
+
+// verifyApprovals wants all signatures right; they are of different officers.
+func (d *draft) verifyApprovals(as []Approval, msg []byte) *Refusal {
 	officers := d.base.genesis.Officers
 	for _, a := range as {
 		if a.Officer >= uint64(len(officers)) {

@@ -79,6 +79,9 @@ func (s *SetMembership) check(d *draft, tx *Tx) *Refusal {
 	if from, to := here.span(d.base.genesis.Name); from == to {
 		return refuse(CodeBadShare, "participation", "%q is not among the communities", d.base.genesis.Name)
 	}
+	if refusal := d.checkApprovals(s.Approvals); refusal != nil {
+		return refusal
+	}
 	return d.checkNode(s.Node)
 }
 

@@ -61,7 +61,7 @@ func (r *RegisterMeter) check(d *draft, tx *Tx) *Refusal {
 	if _, ok := d.meter(MeterIDOf(r.Key)); ok {
 		return refuse(CodeAlreadyRegistered, "key", "meter %s belongs to another household", MeterIDOf(r.Key))
 	}
-	return nil
+	return d.checkApprovals(r.Approvals)
 }
 
 func (r *RegisterMeter) signer(d *draft, tx *Tx) (Key, *Refusal) { return d.deviceOf(tx) }

@@ -52,7 +52,7 @@ func (s *SetNetwork) shape() *Refusal {
 }
 
 func (s *SetNetwork) check(d *draft, _ *Tx) *Refusal {
-	if refusal := d.checkDecision(s.Number, s.From, d.networks.pending(d.next())); refusal != nil {
+	if refusal := d.checkDecision(s.Number, s.From, d.networks.pending(d.next()), s.Approvals); refusal != nil {
 		return refusal
 	}
 	n, refusal := s.network(d)
@@ -139,8 +139,8 @@ func (s *SetNetwork) apply(d *draft, _ *Tx) error {
 }
 
 // checkDecision judges what all decisions have: the number, which makes an approval good
-// for one of them, and the Interval from which on it holds.
-func (d *draft) checkDecision(number uint64, from market.Interval, pending int) *Refusal {
+// for one of them, the Interval from which on it holds, and how many approve.
+func (d *draft) checkDecision(number uint64, from market.Interval, pending int, as []Approval) *Refusal {
 	if want := d.clockNow().Decisions + 1; number != want {
 		return refuse(CodeSequenceUsed, "number", "got %d, want %d", number, want)
 	}
@@ -153,7 +153,7 @@ func (d *draft) checkDecision(number uint64, from market.Interval, pending int) 
 	if pending >= maxPending {
 		return refuse(CodeTooManyPending, "from", "%d decisions are still to take effect, want at most %d", pending, maxPending)
 	}
-	return nil
+	return d.checkApprovals(as)
 }
 
 func (d *draft) officer(i uint64) (Key, *Refusal) {

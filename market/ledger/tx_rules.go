@@ -51,7 +51,7 @@ func refuseRules(err error) *Refusal {
 }
 
 func (s *SetRules) check(d *draft, _ *Tx) *Refusal {
-	if refusal := d.checkDecision(s.Number, s.From, d.rules.pending(d.next())); refusal != nil {
+	if refusal := d.checkDecision(s.Number, s.From, d.rules.pending(d.next()), s.Approvals); refusal != nil {
 		return refusal
 	}
 	first := &d.base.genesis.Rules

@@ -104,6 +104,7 @@ func (t *Traffic) office() []byte {
 			r.Tariff = nil
 		}
 		r.Rule = market.Rules()[t.Source.IntN(len(market.Rules()))]
+		r.ApprovalsNeeded = 1 + t.Source.IntN(3)
 		r.Clearing = []string{ledger.ClearingForward, ledger.ClearingMetered}[t.Source.IntN(2)]
 		return t.Community.Decide(ledger.SetRules{Number: number, From: from, Rules: r}, 1+t.Source.IntN(3))
 	case 1:
@@ -116,7 +117,7 @@ func (t *Traffic) office() []byte {
 		}
 		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Nodes: []ledger.Node{n}}, 1+t.Source.IntN(3))
 	case 2:
-		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Remove: []string{fmt.Sprintf("feeder-%d", t.Source.IntN(3))}}, 2)
+		return t.Community.Network(ledger.SetNetwork{Number: number, From: from, Remove: []string{fmt.Sprintf("feeder-%d", t.Source.IntN(3))}}, 3)
 	default:
 		e := ledger.Envelope{
 			Seq: t.seq, Node: fmt.Sprintf("feeder-%d", t.Source.IntN(3)), Reason: "test",
@@ -142,7 +143,7 @@ func (t *Traffic) move(h *Home) []byte {
 	if t.Source.IntN(2) == 0 {
 		m.Participation = []ledger.Participation{{Community: "elsewhere", Permille: 250}, {Community: ChainID, Permille: uint16(1 + t.Source.IntN(750))}} //nolint:gosec // small
 	}
-	return t.Community.Move(h, m, 2)
+	return t.Community.Move(h, m, 3)
 }
 
 // correct corrects some settlement of the home.

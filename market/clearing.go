@@ -86,14 +86,14 @@ func checkUnique(orders []Order) error {
 		household HouseholdID
 		side      Side
 	}
-	names := make(map[string]struct{}, len(orders))
+	var ids names
+	ids.reset(len(orders))
 	seats := make(map[seat]struct{})
 	for i := range orders {
 		o := &orders[i]
 		var twice bool
 		if o.ID != "" {
-			_, twice = names[o.ID]
-			names[o.ID] = struct{}{}
+			twice = !ids.add(o.ID)
 		} else {
 			s := seat{household: o.Household, side: o.Side}
 			_, twice = seats[s]

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/commonwatt/commonwatt/agent/marketfile"
 	"github.com/commonwatt/commonwatt/market"
 )
 
@@ -47,7 +47,7 @@ has the rule "uniform", on any network, with the limits and fees of its edges.`,
 }
 
 func clearFile(in io.Reader, out io.Writer, output string) error {
-	m, err := decodeMarket(bufio.NewReaderSize(in, 1<<16))
+	m, err := marketfile.Decode(in)
 	if err != nil {
 		return &problem{code: exitUsage, err: fmt.Errorf("reading market: %w", err)}
 	}
@@ -57,7 +57,7 @@ func clearFile(in io.Reader, out io.Writer, output string) error {
 	}
 	w := bufio.NewWriter(out)
 	if output == "json" {
-		err = writeClearing(w, m, &result)
+		err = marketfile.WriteAnswer(w, m, &result)
 	} else {
 		err = tableClearing(w, m, &result)
 	}
@@ -65,48 +65,6 @@ func clearFile(in io.Reader, out io.Writer, output string) error {
 		return err
 	}
 	return w.Flush()
-}
-
-// clearingJSON is the answer as market-rules.md has it.
-type clearingJSON struct {
-	Prices      map[string]market.Price `json:"prices"`
-	Allocations []allocationJSON        `json:"allocations"`
-	Flows       []flowJSON              `json:"flows"`
-	Grid        gridFlowJSON            `json:"grid"`
-	Welfare     market.Money            `json:"welfare"`
-}
-
-type allocationJSON struct {
-	Order string           `json:"order"`
-	Wh    market.WattHours `json:"wh"`
-	Price market.Price     `json:"price"`
-}
-
-type flowJSON struct {
-	Node string           `json:"node"`
-	Wh   market.WattHours `json:"wh"`
-}
-
-type gridFlowJSON struct {
-	ImportWh market.WattHours `json:"import_wh"`
-	ExportWh market.WattHours `json:"export_wh"`
-}
-
-func writeClearing(w io.Writer, m *market.Market, r *market.Clearing) error {
-	answer := clearingJSON{
-		Prices: map[string]market.Price{}, Allocations: make([]allocationJSON, len(r.Allocations)),
-		Flows: make([]flowJSON, len(r.Flows)), Grid: gridFlowJSON{r.GridImport, r.GridExport}, Welfare: r.Welfare,
-	}
-	for _, p := range r.Prices {
-		answer.Prices[p.Node] = p.Price
-	}
-	for i, a := range r.Allocations {
-		answer.Allocations[i] = allocationJSON{m.Orders[a.Order].ID, a.WattHours, a.Price}
-	}
-	for i, f := range r.Flows {
-		answer.Flows[i] = flowJSON{f.Node, f.WattHours}
-	}
-	return json.NewEncoder(w).Encode(answer)
 }
 
 func tableClearing(out io.Writer, m *market.Market, r *market.Clearing) error {

@@ -25,8 +25,13 @@ func newMarketClear(s streams) *cobra.Command {
 		Use:   "clear FILE",
 		Short: "Clear one interval from a file (- is standard input)",
 		Long: `Clears one interval by the rules of docs/market-rules.md, so that anyone can check
-them against another implementation. Prices are micro-units per kWh. This version
-has the rule "uniform", on any network, with the limits and fees of its edges.`,
+them against another implementation. Prices are micro-units per kWh.
+
+The file names the rule: uniform (on any network, with the limits and fees of its
+edges), or on a network without limits and fees pay-as-bid, mcafee (orders of one
+price) or sharing. Sharing may have "sharing": {"price": N, "keys": N}, and bids a
+"key". By these three each order's answer has its amount in micro-units as well, and
+mcafee's what is left over, the surplus.`,
 		Example: `  commonwatt market clear configs/worked-example.json --output json`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -69,14 +74,23 @@ func clearFile(in io.Reader, out io.Writer, output string) error {
 
 func tableClearing(out io.Writer, m *market.Market, r *market.Clearing) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "order\tside\tasked Wh\tgot Wh\tprice/kWh\t")
+	head := "order\tside\tasked Wh\tgot Wh\tprice/kWh\t"
+	amounts := m.Rule != "" && m.Rule != market.RuleUniform // where they do not follow from the price
+	if amounts {
+		head += "amount\t"
+	}
+	fmt.Fprintln(w, head)
 	for _, a := range r.Allocations {
 		o := &m.Orders[a.Order]
 		asked := market.WattHours(0)
 		for _, st := range o.Steps {
 			asked += st.WattHours
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t\n", o.ID, o.Side, asked, a.WattHours, units(int64(a.Price)))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t", o.ID, o.Side, asked, a.WattHours, units(int64(a.Price)))
+		if amounts {
+			fmt.Fprintf(w, "%s\t", units(int64(a.Amount)))
+		}
+		fmt.Fprintln(w)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -87,6 +101,9 @@ func tableClearing(out io.Writer, m *market.Market, r *market.Clearing) error {
 		}
 	}
 	_, err := fmt.Fprintf(out, "grid: %d Wh imported, %d Wh exported\nwelfare: %s\n", r.GridImport, r.GridExport, units(int64(r.Welfare)))
+	if err == nil && m.Rule == market.RuleMcAfee {
+		_, err = fmt.Fprintf(out, "surplus: %s\n", units(int64(r.Surplus)))
+	}
 	return err
 }
 

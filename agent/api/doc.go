@@ -5,7 +5,9 @@
 // [Snapshot] and hand it over through a [Provider]; everything that leaves this
 // package is derived from one such Snapshot, so the JSON, the page, the pictures
 // and the metrics can never disagree about the same instant. Bills are made on request
-// by package bill, whose Statement is served as it is.
+// by package bill, whose Statement is served as it is; the network in an interval that
+// is over is asked of the [Network], which also takes the transactions that programs on
+// this machine hand over.
 //
 // # Units and signs
 //

@@ -126,6 +126,15 @@ func printReport(r *demo.Report, s streams) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	anew := 0
+	for _, h := range r.Households {
+		if h.Recounted == h.Balance {
+			anew++
+		}
+	}
+	fmt.Fprintf(s.out, "%d of %d balances are the same, computed anew from what the meters counted themselves\n", anew, len(r.Households))
+	fmt.Fprintf(s.out, "%d intervals were decided by the meters after delivery; in %d the two feeders had prices of their own\n",
+		r.IntervalsMetered, r.IntervalsSplit)
 	_, err := fmt.Fprintf(s.out, "%d intervals settled; all accounts add up to %s; %d ledgers, one hash: %v\n",
 		r.IntervalsSettled, units(int64(r.BalanceSum)), len(r.Nodes), r.OneHash())
 	return err

@@ -7,13 +7,14 @@
 // # Goroutines
 //
 // Run owns one goroutine per process, which waits for its end and starts it again
-// if nobody asked for that end, and one that watches. Run returns when all
-// processes and goroutines have ended.
+// if nobody asked for that end, one that watches, and one for an outage. Run returns
+// when all processes and goroutines have ended.
 //
 // # Folder
 //
 //	demo.json           what was founded; a second start continues from it
-//	cooperative/        the officers' keys
+//	cooperative/        the officers' keys, and the grid operator's
+//	devices/            keys inside meters that sign
 //	firmware-sim.yaml   the physical world
 //	homes/home-N/       one home: agent.yaml, keys/, engine/, home.db
 //	logs/               what the processes said

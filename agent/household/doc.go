@@ -1,5 +1,6 @@
 // Package household runs one home: it reads the meters, closes intervals into
-// reports, quotes orders, follows the ledger, and shows all of it to the api.
+// reports, quotes orders, follows the ledger, and shows all of it to the api, the
+// community's network among it.
 //
 // # Invariants
 //

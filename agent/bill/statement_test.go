@@ -310,3 +310,18 @@ func TestStatementInAutumn(t *testing.T) {
 	}
 	checkJournals(t, "autumn", st)
 }
+
+// A ledger in which nothing has been settled yet has books, too.
+func TestExportNothing(t *testing.T) {
+	s := newStreet(t, nil)
+	for _, f := range bill.Formats() {
+		var b bytes.Buffer
+		n, err := bill.Export(&b, bill.Format(f), s.store.State(), s.store, func(int) {})
+		if err != nil || n != 0 {
+			t.Fatalf("%s: %d transfers, %v", f, n, err)
+		}
+		if f != string(bill.CSV) {
+			judge(t, "nothing", bill.Format(f), b.Bytes())
+		}
+	}
+}

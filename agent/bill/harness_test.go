@@ -96,6 +96,14 @@ func newStreetAt(t testing.TB, epoch time.Time, change func(*ledger.Rules)) *str
 	return s
 }
 
+// overMonths is a street whose March is closed and whose April has begun.
+func overMonths(t testing.TB) *street {
+	t.Helper()
+	s := newStreetAt(t, time.Date(2026, time.March, 31, 14, 0, 0, 0, time.UTC), nil)
+	s.live(70)
+	return s
+}
+
 // apply commits a block. No transaction may be refused.
 func (s *street) apply(txs ...[]byte) {
 	s.t.Helper()

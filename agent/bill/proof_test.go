@@ -18,8 +18,7 @@ import (
 
 // A proof proves the Statement that the ledger's own history gives.
 func TestProof(t *testing.T) {
-	s := newStreet(t, nil)
-	s.live(5 * 96)
+	s := overMonths(t)
 	for _, h := range s.homes {
 		for m := march; m <= march+1; m++ {
 			done := 0

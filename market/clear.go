@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -188,19 +189,39 @@ func (c *Clearer) report(x crossing, m *Market) error {
 
 // amounts sets every allocation's price and what it comes to: Amount, inlined.
 func (c *Clearer) amounts(m *Market) error {
-	for i := range c.result.Allocations {
-		a := &c.result.Allocations[i]
-		a.Price = c.prices[c.places[i].node]
-		if n, ok := Mul128(int64(a.Price), int64(a.WattHours)).narrow(); ok {
-			a.Amount = Money(thousandth(n))
-			continue
+	allocations, places := c.result.Allocations, c.places[:len(c.result.Allocations)]
+	if narrow(sizeOf(c.prices), c.demand+c.supply) {
+		for i := range allocations {
+			a := &allocations[i]
+			a.Price = c.prices[places[i].node]
+			a.Amount = Money(thousandth(int64(a.Price) * int64(a.WattHours)))
 		}
+		return nil
+	}
+	for i := range allocations {
+		a := &allocations[i]
+		a.Price = c.prices[places[i].node]
 		var err error
 		if a.Amount, err = Amount(a.Price, a.WattHours); err != nil {
 			return m.Orders[i].fieldError("steps", err, "got %d Wh allocated at %d", a.WattHours, a.Price)
 		}
 	}
 	return nil
+}
+
+// narrow says whether no sum of prices up to size times Wh, of these Wh together,
+// needs more than 64 bits.
+func narrow(size Price, total WattHours) bool {
+	return bits.Len64(uint64(size))+bits.Len64(uint64(total)) < 63 //nolint:gosec // neither is negative
+}
+
+// sizeOf returns a size that no price is beyond by more than 1, and less than twice the largest.
+func sizeOf(prices []Price) Price {
+	var size Price
+	for _, p := range prices {
+		size |= p ^ p>>63
+	}
+	return size
 }
 
 // zeroed returns a slice of n zeros, in the memory of s if that suffices.

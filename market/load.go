@@ -1,7 +1,6 @@
 package market
 
 import (
-	"math/bits"
 	"slices"
 )
 
@@ -54,7 +53,7 @@ func (c *Clearer) load(orders []Order) error {
 	total := MaxTotalWh - l.left
 	c.demand, c.supply = l.demand, total-l.demand
 	c.lo, c.hi = keyOf(l.signs>>63&^l.size, keyOffer), keyOf(l.size, keySide)
-	c.narrow = bits.Len64(uint64(l.size))+bits.Len64(uint64(total)) < 63 //nolint:gosec // neither is negative
+	c.narrow = narrow(l.size, total)
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (s *selector) at(position WattHours) selected {
 func (h *histogram) count(units []unit, lo, hi int64) (shift, used int) {
 	width := uint64(hi - lo) //nolint:gosec // hi ≥ lo
 	// Few units need few buckets, and these have to be cleared.
-	shift = max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))), 0)
+	shift = max(bits.Len64(width)-min(histogramBits, bits.Len(uint(len(units)))-2), 0)
 	used = int(width>>shift) + 1 //nolint:gosec // at most 1 << histogramBits
 	clear(h[:used])
 	for _, u := range units {

@@ -81,11 +81,9 @@ func RoundHalfEven(numerator Int128, denominator uint64) (int64, error) {
 // by a constant the compiler multiplies instead of dividing, and there is no
 // branch, because remainders are as good as random.
 func thousandth(n int64) int64 {
-	sign := n >> 63                   // -1 or 0; (x ^ -1) + 1 is -x
-	size := uint64((n ^ sign) - sign) //nolint:gosec // 2^63 fits
-	quotient, rest := size/whPerKWh, int64(size%whPerKWh)
-	// Up, if the rest is above 500, or is 500 and the quotient odd.
-	const half = whPerKWh / 2
-	quotient += uint64(half-int64(quotient&1)-rest) >> 63 //nolint:gosec // its sign
-	return (int64(quotient) ^ sign) - sign                //nolint:gosec // below 2^63 / 999
+	sign := n >> 63                                  // -1 or 0; (x ^ -1) + 1 is -x
+	up := uint64((n^sign)-sign) + whPerKWh/2         //nolint:gosec // the size of n: 2^63 fits
+	quotient := up / whPerKWh                        // rounded half up
+	quotient -= quotient & ((up%whPerKWh - 1) >> 63) // to even, if that was exactly half
+	return (int64(quotient) ^ sign) - sign           //nolint:gosec // below 2^63 / 999
 }

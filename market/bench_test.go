@@ -21,7 +21,7 @@ func benchmarkBook(nodes, n int, price func(*rand.Rand) market.Price, wh func(*r
 	m := market.Market{
 		Rule:    market.RuleUniform,
 		Tariff:  &market.Tariff{ImportPrice: 300_000, ExportPrice: 80_000},
-		Network: market.Network{Nodes: []market.Node{{ID: "n0"}}},
+		Network: market.Network{Nodes: []market.Node{{ID: "node0"}}},
 		Seed:    []byte("benchmark"),
 	}
 	children := 10
@@ -29,7 +29,7 @@ func benchmarkBook(nodes, n int, price func(*rand.Rand) market.Price, wh func(*r
 		children = 5
 	}
 	for i := 1; i < nodes; i++ {
-		m.Network.Nodes = append(m.Network.Nodes, market.Node{ID: fmt.Sprintf("n%d", i), Parent: fmt.Sprintf("n%d", (i-1)/children)})
+		m.Network.Nodes = append(m.Network.Nodes, market.Node{ID: fmt.Sprintf("node%d", i), Parent: fmt.Sprintf("node%d", (i-1)/children)})
 	}
 	for i := range n {
 		side := market.Bid

@@ -65,9 +65,15 @@ func (c *Clearer) locate(orders []Order, places []place) bool {
 	}
 	name := orders[0].Node
 	node := c.tree.names.find(name)
+	first, last := ends(name)
 	for i := range orders {
-		if o := &orders[i]; o.Node != name {
-			name, node = o.Node, c.tree.names.find(o.Node)
+		o := &orders[i]
+		// Names as short as most are compared without a call.
+		if n := len(o.Node); n != len(name) || n < 4 || n > 8 || four(o.Node) != first || four(o.Node[n-4:]) != last {
+			if o.Node != name {
+				name, node = o.Node, c.tree.names.find(o.Node)
+				first, last = ends(name)
+			}
 		}
 		if node < 0 {
 			return false
@@ -75,6 +81,14 @@ func (c *Clearer) locate(orders []Order, places []place) bool {
 		places[i].node = node
 	}
 	return true
+}
+
+// ends returns the first and the last four bytes of a name, if it has so many.
+func ends(name string) (first, last uint32) {
+	if len(name) < 4 {
+		return 0, 0
+	}
+	return four(name), four(name[len(name)-4:])
 }
 
 // laid is what is known of the orders laid out.

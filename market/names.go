@@ -11,7 +11,7 @@ const maxProbes = 24
 // first, none is taken out, and there is no seed, as names that collide too often
 // go into a map after all.
 type names struct {
-	slots []int32 // number + 1, or 0; at least twice as many as names, a power of two
+	slots []int32 // number + 1, or 0; a power of two, more than twice as many as names
 	shift int
 	known []string
 	many  map[string]int32 // if not nil, all names
@@ -19,7 +19,7 @@ type names struct {
 
 // reset forgets all names and makes room for count others.
 func (n *names) reset(count int) {
-	size := bits.Len(uint(count)) + 1
+	size := bits.Len(uint(count)) + 2
 	n.slots = zeroed(n.slots, 1<<size)
 	n.shift = 64 - size
 	n.known = n.known[:0]

@@ -62,6 +62,10 @@ func (n Network) TariffAt(t Tariff, node string) (Tariff, error) {
 
 // check looks at the fields of one node alone.
 func (n *Node) check() error {
+	if n.ID != "" && n.Parent != "" && n.ImportFee|n.ExportFee >= 0 && max(n.ImportFee, n.ExportFee) <= MaxPrice &&
+		limitOf(n.ImportLimit)|limitOf(n.ExportLimit) >= 0 {
+		return nil // most are, so that what follows need not be quick
+	}
 	if n.ID == "" {
 		return n.fieldError("id", ErrBadNetwork, "got an empty one, want a name")
 	}

@@ -51,10 +51,10 @@ func (p pace) refresh() time.Duration {
 	return intervalLength
 }
 
-// tolerance is how late a reading may prove a boundary: never later than the counter
-// stays as it was there, so that what is settled is the device's own count to the Wh.
+// tolerance is how late a reading may prove a boundary: always sooner than the counter goes
+// on, so that what is settled is the device's own count to the Wh.
 func (p pace) tolerance() time.Duration {
-	return min(p.refresh(), p.community(longestProof), intervalLength-time.Second).Truncate(time.Second)
+	return min(p.refresh()-time.Second, p.community(longestProof))
 }
 
 // deadline is when a missing report is substituted. What an outage keeps from being

@@ -141,7 +141,7 @@ func TestPace(t *testing.T) {
 		if got := p.wall(intervalLength); got < d*9/10 || got > d*11/10 {
 			t.Errorf("%v: 15 minutes pass in %v", d, got)
 		}
-		if intervalLength%p.refresh() != 0 || p.tolerance() > p.refresh() || p.tolerance() >= intervalLength || p.tolerance() < time.Second {
+		if intervalLength%p.refresh() != 0 || p.tolerance() >= p.refresh() || p.tolerance() < time.Second {
 			t.Errorf("%v: refresh %v, tolerance %v", d, p.refresh(), p.tolerance())
 		}
 		if p.wall(p.refresh()) < shortestRefresh && d >= shortestRefresh {
@@ -151,7 +151,7 @@ func TestPace(t *testing.T) {
 			t.Errorf("%v: a report is substituted after %v", d, p.wall(p.deadline(0)))
 		}
 	}
-	if p := paceOf(defaultPace); p.rate != 90 || p.refresh() != 3*time.Minute || p.tolerance() != 3*time.Minute || p.deadline(0) != leastDeadline {
+	if p := paceOf(defaultPace); p.rate != 90 || p.refresh() != 3*time.Minute || p.tolerance() != 3*time.Minute-time.Second || p.deadline(0) != leastDeadline {
 		t.Errorf("the default: %+v, refresh %v, tolerance %v, deadline %v", p, p.refresh(), p.tolerance(), p.deadline(0))
 	}
 }

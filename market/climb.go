@@ -41,6 +41,7 @@ type climb struct {
 	pile         pile
 	alwaysDeep   bool
 	knotsPerUnit int
+	looks        int64 // how many units passing all through every node would look at, about
 }
 
 // below is a curve whose units are the topmost of the stack.

@@ -39,10 +39,12 @@ const rebuildShare = 6
 // faster than passing all units through every node; measured.
 const deepFactor = 8
 
-// knotsPerUnit bounds how much a pile may grow by units that change sides, which
-// nothing else does where quantities swing widely at every level. Books of
-// households need about 2. Beyond it, curve goes the other way.
+// A pile grows by units that change sides, widely where quantities swing at every
+// level; books of households need about two knots a unit. Beyond a bound, curve
+// goes the other way: where there will have been a knot for looksPerKnot of the looks
+// that would take, so that the attempt is not most of the work, or knotsPerUnit.
 const (
+	looksPerKnot = 4
 	knotsPerUnit = 32
 	maxKnots     = 1 << 30
 )
@@ -64,7 +66,11 @@ func (g *climb) deep(t *tree, nodes []Node) bool {
 		above.demand += w.demand
 		above.supply += w.supply
 	}
-	return looks > deepFactor*int64(len(g.own)) || g.alwaysDeep
+	if g.alwaysDeep {
+		looks = maxKey
+	}
+	g.looks = looks
+	return looks > deepFactor*int64(len(g.own))
 }
 
 // add counts units in.
@@ -92,7 +98,8 @@ func (w *below) clip(n *Node) {
 // pileUp is curve by piles. It fails if they grow too large.
 func (c *Clearer) pileUp(nodes []Node) (curve, bool) {
 	g, p := &c.climb, &c.climb.pile
-	p.reset(nodes, min(g.knotsPerUnit*len(g.own), maxKnots))
+	most := min(max(g.looks/looksPerKnot, 2*int64(len(g.own))), int64(g.knotsPerUnit)*int64(len(g.own)), maxKnots)
+	p.reset(nodes, int(most))
 	for _, i := range slices.Backward(c.tree.topDown) {
 		in, out := &p.in[i], &p.out[i]
 		p.trade(in, out)

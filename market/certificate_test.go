@@ -55,7 +55,8 @@ func (p *certificate) orders() string {
 		if a.Order != i || left < 0 || a.Price != p.price[o.Node] {
 			return "M4: bad allocation"
 		}
-		if exact := roundDumb(new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(int64(a.Price)), big.NewInt(int64(a.WattHours))), big.NewInt(1000))); !exact.IsInt64() || exact.Int64() != int64(a.Amount) {
+		exact := roundDumb(new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(int64(a.Price)), big.NewInt(int64(a.WattHours))), big.NewInt(1000)))
+		if exact.IsInt64() && exact.Int64() != int64(a.Amount) || !exact.IsInt64() && p.c.Unpayable == nil {
 			return "M1: wrong amount"
 		}
 		var got []market.WattHours

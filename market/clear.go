@@ -66,7 +66,7 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 	if err := c.load(m.Orders); err != nil {
 		return Clearing{}, err
 	}
-	c.result.Surplus = 0
+	c.result.Surplus, c.result.Unpayable = 0, nil
 	var err error
 	switch m.Rule {
 	case RulePayAsBid:
@@ -80,6 +80,9 @@ func (c *Clearer) Clear(m Market) (Clearing, error) {
 	}
 	if err != nil {
 		return Clearing{}, err
+	}
+	if m.Rule != RuleUniform && m.Rule != "" {
+		c.result.Unpayable = nil // of the clearing by R3 that the rule began with
 	}
 	return c.result, nil
 }
@@ -171,9 +174,7 @@ func (c *Clearer) report(x crossing, m *Market) error {
 			c.value = c.value.Sub(Mul128(int64(f.Fee), int64(max(f.WattHours, -f.WattHours))))
 		}
 	}
-	if err := c.amounts(m); err != nil {
-		return err
-	}
+	c.result.Unpayable = c.amounts(m)
 	c.result.GridImport, c.result.GridExport = x.gridImport, x.gridExport
 	if m.Tariff != nil {
 		c.value = c.value.Add(Mul128(int64(m.Tariff.ExportPrice), int64(x.gridExport)))
@@ -187,7 +188,8 @@ func (c *Clearer) report(x crossing, m *Market) error {
 	return nil
 }
 
-// amounts sets every allocation's price and what it comes to: Amount, inlined.
+// amounts sets every allocation's price and what it comes to: Amount, inlined. The error
+// is the first that does not fit.
 func (c *Clearer) amounts(m *Market) error {
 	allocations, places := c.result.Allocations, c.places[:len(c.result.Allocations)]
 	if narrow(sizeOf(c.prices), c.demand+c.supply) {
@@ -198,15 +200,16 @@ func (c *Clearer) amounts(m *Market) error {
 		}
 		return nil
 	}
+	var first error
 	for i := range allocations {
 		a := &allocations[i]
 		a.Price = c.prices[places[i].node]
 		var err error
-		if a.Amount, err = Amount(a.Price, a.WattHours); err != nil {
-			return m.Orders[i].fieldError("steps", err, "got %d Wh allocated at %d", a.WattHours, a.Price)
+		if a.Amount, err = Amount(a.Price, a.WattHours); err != nil && first == nil {
+			first = m.Orders[i].fieldError("steps", err, "got %d Wh allocated at %d", a.WattHours, a.Price)
 		}
 	}
-	return nil
+	return first
 }
 
 // narrow says whether no sum of prices up to size times Wh, of these Wh together,

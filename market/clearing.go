@@ -57,6 +57,10 @@ type Clearing struct {
 	GridExport  WattHours
 	Surplus     Money // what bids pay and offers are not paid by the rule itself, at least 0; by RuleUniform, 0
 	Welfare     Money // accepted bid value − offer cost − fees + export revenue − import cost
+	// Unpayable names the first order whose Amount does not fit its 64 bits (ErrOverflow):
+	// energy, prices and welfare are right, the Amounts are not to be used. Only the
+	// largest of quantities get there; by the other rules they are an error.
+	Unpayable error
 }
 
 // PriceAt returns the price at a node, and whether there is such a node.

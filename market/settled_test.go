@@ -240,17 +240,26 @@ func TestM9RoundingPaysWhatRoundingTook(t *testing.T) {
 	}
 }
 
-// What is traded may be beyond all money, though its welfare is 0.
+// What is traded may be beyond all money, though its welfare is 0: the answer is right and
+// says so. By a rule whose answer is amounts it is an error.
 func TestM2AllocatedAmountOverflows(t *testing.T) {
 	dear := func(id string, side market.Side) market.Order {
 		return market.Order{ID: id, Node: "root", Side: side, Steps: []market.Step{{Price: market.MaxPrice, WattHours: 1 << 40}}}
 	}
-	got, err := market.Clear(market.Market{
+	m := market.Market{
 		Network: market.Network{Nodes: []market.Node{{ID: "root"}}},
 		Orders:  []market.Order{dear("a", market.Bid), dear("b", market.Offer)},
-	})
+	}
+	got, err := market.Clear(m)
 	var field *market.FieldError
-	if !errors.Is(err, market.ErrOverflow) || !errors.As(err, &field) || field.ID != "a" {
+	if err != nil || !errors.Is(got.Unpayable, market.ErrOverflow) || !errors.As(got.Unpayable, &field) || field.ID != "a" {
 		t.Errorf("got %+v, %v, want order a and %v", got, err, market.ErrOverflow)
+	}
+	if a := got.Allocations; len(a) != 2 || a[0].WattHours != 1<<40 || a[1].WattHours != 1<<40 || got.Welfare != 0 {
+		t.Errorf("got %+v, want all traded", got)
+	}
+	m.Rule = market.RulePayAsBid
+	if got, err := market.Clear(m); !errors.Is(err, market.ErrOverflow) {
+		t.Errorf("pay-as-bid: got %+v, %v, want %v", got, err, market.ErrOverflow)
 	}
 }

@@ -65,6 +65,9 @@ func (d *draft) clear(k market.Interval, r *IntervalRecord) error {
 		d.clearer = market.NewClearer()
 	}
 	result, err := d.clearer.Clear(m)
+	if err == nil {
+		err = result.Unpayable // the rules bound every amount, so it is never set (L8)
+	}
 	if err != nil {
 		return fmt.Errorf("clearing interval %d: %w", k, err)
 	}

@@ -53,7 +53,7 @@ const (
 )
 
 var marketFields = []field{
-	{"rule", required, func(d *decoder) error { return d.textTo(&d.m.Rule) }},
+	{"rule", required, (*decoder).rule},
 	{"grid", required, (*decoder).grid},
 	{"seed", optional, (*decoder).seed},
 	{"sharing", optional, func(d *decoder) error { return d.object(sharingFields) }},
@@ -269,6 +269,16 @@ func (d *decoder) grid() error {
 	}
 	d.m.Tariff = &market.Tariff{}
 	return d.object(gridFields)
+}
+
+func (d *decoder) rule() error {
+	if err := d.textTo(&d.m.Rule); err != nil {
+		return err
+	}
+	if d.m.Rule == "" { // which the market itself takes for the default
+		return fmt.Errorf("got an empty name, want one of %s: %w", strings.Join(market.Rules(), ", "), market.ErrUnknownRule)
+	}
+	return nil
 }
 
 func (d *decoder) seed() error {

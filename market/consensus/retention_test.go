@@ -28,6 +28,10 @@ func TestRetention(t *testing.T) {
 	s.admit(n, s.nodes, h)
 	ahead.Store(int64(75 * 24 * time.Hour)) // from 1 June to the middle of August
 	june, august := market.Month(2026*12+5), market.Month(2026*12+7)
+	var now market.Interval
+	n.Read(func(st *ledger.State) { now = st.Calendar().At(st.Clock().Community(n.cfg.Now())) })
+	s.awaitState("all gates closed", s.nodes, func(st *ledger.State) bool { return st.Next() >= now })
+	ahead.Add(int64(4 * time.Hour)) // past deadline and window of what was closed late
 	s.awaitState("June and July closed", s.nodes, func(st *ledger.State) bool { return st.OpenMonth() == august })
 	first := func() (k market.Interval) {
 		k = -1

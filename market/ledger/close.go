@@ -14,14 +14,15 @@ import (
 // because it will be settled on what it metered, whether or not it ordered. The Interval
 // is cleared now (R3), or, where the rules want it or delivery has begun, by metered
 // energy once that is known (R6).
-func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID, begun bool) error {
+func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID, t *Tick) error {
 	d.editClock().Next = k + 1
 	if len(awaited) == 0 {
 		return nil
 	}
 	r := d.editInterval(k)
 	r.Seed = intervalSeed(d.seed, k)
-	r.Metered = begun || d.rulesAt(k).Clearing == ClearingMetered
+	r.Gate = t.To
+	r.Metered = k < t.Begun || d.rulesAt(k).Clearing == ClearingMetered
 	r.Entries = mergeEntries(r.Entries, awaited)
 	network := d.networkAt(k)
 	for i := range r.Entries {
@@ -185,6 +186,13 @@ func (d *draft) ended(k market.Interval, s int64) bool {
 	return !now.Before(d.calendar().End(k).Add(time.Duration(s) * time.Second))
 }
 
+// waited says whether the ledger's time is s seconds or more past the end of k, and past the
+// tick that closed its gate: after a long outage there must be time for the reports, too.
+func (d *draft) waited(k market.Interval, r *IntervalRecord, s int64) bool {
+	now, span := d.calendar().GateClosure(d.next()-1), time.Duration(s)*time.Second
+	return d.ended(k, s) && !now.Before(d.calendar().GateClosure(r.Gate).Add(span))
+}
+
 // passDeadlines settles what has waited too long for reports (R8), and closes what can no
 // longer be corrected (R5): the Intervals, then the months and the decisions that only
 // they needed.
@@ -193,13 +201,13 @@ func (d *draft) passDeadlines() error {
 	for _, k := range d.openIntervals(d.next()) {
 		r, _ := d.interval(k)
 		waits := r.State == IntervalCleared || r.State == IntervalDelivered
-		if waits && d.ended(k, d.rulesAt(k).ReportDeadlineS) {
+		if waits && d.waited(k, r, d.rulesAt(k).ReportDeadlineS) {
 			if err := d.settle(k); err != nil {
 				return err
 			}
 		}
 		r, _ = d.interval(k)
-		if r.State == IntervalSettled && d.ended(k, d.rulesAt(k).CorrectionWindowS) {
+		if r.State == IntervalSettled && d.waited(k, r, d.rulesAt(k).CorrectionWindowS) {
 			d.dropInterval(k)
 			continue
 		}

@@ -64,7 +64,7 @@ func (r *ReportMeter) joinsTip(d *draft, m *Meter) ([]Gap, *Refusal) {
 func (d *draft) limitGaps(gaps []Gap) ([]Gap, *Refusal) {
 	var open []Gap // nil if there are none, so that there is one encoding of it
 	for _, g := range gaps {
-		if !d.ended(g.To, d.rulesAt(g.To).CorrectionWindowS) {
+		if _, ok := d.interval(g.To); ok || !d.ended(g.To, d.rulesAt(g.To).CorrectionWindowS) {
 			open = append(open, g)
 		}
 	}

@@ -218,6 +218,7 @@ func (s IntervalState) String() string {
 type IntervalRecord struct {
 	_          struct{} `cbor:",toarray"`
 	State      IntervalState
+	Gate       market.Interval    // the newest whose gate had closed by then: deadlines are not counted from before
 	Metered    bool               // cleared by metered energy (R6)
 	Rule       RuleCode           // by which it was cleared
 	Seed       [32]byte           // decides ties; from the block that closed the gate

@@ -70,7 +70,7 @@ func (t *Tick) apply(d *draft, _ *Tx) error {
 	awaited := d.awaited() // nobody joins within a tick
 	entries := 0
 	for k := t.From; k <= t.To && (k == t.From || entries+len(awaited) <= maxTickEntries); k++ {
-		if err := d.closeGate(k, awaited, k < t.Begun); err != nil {
+		if err := d.closeGate(k, awaited, t); err != nil {
 			return err
 		}
 		entries += len(awaited)

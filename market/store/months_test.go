@@ -37,6 +37,7 @@ func quarter(t *testing.T) (s *street, homes []*ledgertest.Home) {
 	put(s.Report(homes[0], k, 1), s.Report(homes[1], k, 1), ledger.NewTick(k+1, k+2, k+1))
 	put(s.Report(homes[0], k+1, 1), ledger.NewTick(k+3, k+3000, k+3))
 	put(ledger.NewTick(k+3001, k+6000, k+3001))
+	put(ledger.NewTick(k+6001, k+6020, k+6001)) // past deadline and window of what the last tick closed
 	return s, homes
 }
 

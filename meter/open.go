@@ -3,10 +3,7 @@ package meter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,8 +47,11 @@ type Config struct {
 	Now func() time.Time
 	// Log receives what happens to connections; nil means nobody.
 	Log *slog.Logger
-	// ClientID, Username and Password are for the broker. A made-up id is used if it is empty.
+	// Username and Password are for a broker or a web server, ClientID for a broker; a made-up one is used if it is
+	// empty.
 	ClientID, Username, Password string
+	// TLS is for addresses that ask for it.
+	TLS TLS
 	// Pool shares one connection among all meters behind one host:port; nil means one for this meter alone.
 	Pool *modbus.Pool
 }
@@ -72,17 +72,11 @@ func Open(_ context.Context, c Config) (Source, error) {
 	if c.Timeout < 0 {
 		return nil, &ConfigError{Field: "timeout", Got: c.Timeout.String(), Want: "0 or more"}
 	}
-	a, err := parseAddress(c.Address, d)
+	s, a, err := parseAddress(c.Address, d)
 	if err != nil {
 		return nil, err
 	}
-	if d.Protocol == def.ProtocolMQTT {
-		return openMQTT(c, d, a), nil //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
-	}
-	if c.Unit > maxUnit && c.Unit != wholeDevice {
-		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
-	}
-	return openModbus(c, d, a.host), nil
+	return s.open(c, d, a) //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
 }
 
 // The Modbus units that a device on a line may have, and the one that stands for the TCP device itself.
@@ -91,49 +85,7 @@ const (
 	wholeDevice = 255
 )
 
-type address struct {
-	host   string // host:port
-	topics def.Topics
-}
-
-func parseAddress(text string, d Definition) (address, error) {
-	scheme, example := "tcp", "tcp://192.168.1.20:502"
-	if d.Protocol == def.ProtocolMQTT {
-		scheme, example = "mqtt", "mqtt://192.168.1.10:1883/kitchen"
-	}
-	bad := func(why string) (address, error) {
-		return address{}, &ConfigError{Field: "address", Got: withoutUser(text), Want: fmt.Sprintf("%s, such as %s (%s)", why, example, d.ID)}
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != scheme {
-		return bad("an address beginning with " + scheme + "://")
-	}
-	if u.User != nil {
-		return bad("an address without a name or password; they are settings of their own")
-	}
-	host, port := u.Hostname(), u.Port()
-	n, err := strconv.ParseUint(port, 10, 16)
-	if host == "" || err != nil || n == 0 {
-		return bad("a host and a port from 1 to 65535")
-	}
-	if u.RawQuery != "" || u.Fragment != "" {
-		return bad("nothing after ? or #")
-	}
-	a := address{host: net.JoinHostPort(host, port)}
-	topic := strings.TrimPrefix(u.Path, "/")
-	if scheme == "tcp" {
-		if topic != "" {
-			return bad("no path")
-		}
-		return a, nil
-	}
-	if a.topics, err = d.ResolveTopic(topic); err != nil {
-		return bad("the name of the device or its full topic as path, without + and #")
-	}
-	return a, nil
-}
-
-func openMQTT(c Config, d Definition, a address) Source {
+func openMQTT(c Config, d Definition, a address) (Source, error) {
 	topics := make([]string, 0, len(a.topics.ByTopic))
 	for t := range a.topics.ByTopic {
 		topics = append(topics, t)
@@ -143,10 +95,13 @@ func openMQTT(c Config, d Definition, a address) Source {
 		Address: a.host, Topics: topics, ClientID: c.ClientID, Username: c.Username, Password: c.Password,
 		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
 	})
-	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}
+	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
 }
 
-func openModbus(c Config, d Definition, host string) Source {
+func openModbus(c Config, d Definition, a address) (Source, error) {
+	if c.Unit > maxUnit && c.Unit != wholeDevice {
+		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
+	}
 	unit := c.Unit
 	if unit == 0 {
 		unit = 1
@@ -161,19 +116,6 @@ func openModbus(c Config, d Definition, host string) Source {
 	if pool == nil {
 		pool = modbus.NewPool(modbus.Options{Timeout: c.Timeout, Log: c.Log})
 	}
-	bus, release := pool.Get(host)
-	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}
-}
-
-// withoutUser keeps a password that was put into an address out of messages.
-func withoutUser(text string) string {
-	at := strings.LastIndex(text, "@")
-	if at < 0 {
-		return text
-	}
-	scheme, _, found := strings.Cut(text[:at], "://")
-	if !found {
-		return "…" + text[at:]
-	}
-	return scheme + "://…" + text[at:]
+	bus, release := pool.Get(a.host)
+	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}, nil
 }

@@ -1,12 +1,17 @@
 package def
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Protocols of a definition.
 const (
 	ProtocolModbus  = "modbus"
 	ProtocolSunSpec = "sunspec"
 	ProtocolMQTT    = "mqtt"
+	ProtocolHTTP    = "http"
+	ProtocolP1      = "p1"
 )
 
 // Who signs.
@@ -52,6 +57,8 @@ type Values struct {
 	OutOfRange bool
 	// Retained: the counters come from a message that a broker had kept.
 	Retained bool
+	// DeviceAt is when the device says this was; nil is unknown.
+	DeviceAt *time.Time
 }
 
 // Definition describes one kind of meter.
@@ -74,9 +81,13 @@ type Definition struct {
 	Modbus    *Modbus          `yaml:"modbus,omitempty"`
 	SunSpec   *SunSpec         `yaml:"sunspec,omitempty"`
 	MQTT      *MQTT            `yaml:"mqtt,omitempty"`
+	HTTP      *HTTP            `yaml:"http,omitempty"`
+	P1        *P1              `yaml:"p1,omitempty"`
 	Identify  IdentityPoints   `yaml:"identify,omitempty"`
 	Points    map[string]Point `yaml:"points,omitempty"`
-	Tests     []Vector         `yaml:"tests"`
+	// Time is where a message says when it was made; nil if it does not, or without its zone.
+	Time  *TimePoint `yaml:"time,omitempty"`
+	Tests []Vector   `yaml:"tests"`
 }
 
 // Source is the id and version, as readings name it: "eastron-sdm630@1".
@@ -121,6 +132,34 @@ type MQTT struct {
 	Messages []Message `yaml:"messages"`
 	// Faults name lists in which a device reports that it is ill.
 	Faults []Fault `yaml:"faults,omitempty"`
+	// TogetherS is the longest time, in seconds, between the messages that make one sample; 0 means 10.
+	TogetherS int `yaml:"together_s,omitempty"`
+}
+
+// HTTP is the part of a definition for devices that are asked over HTTP and answer in JSON.
+type HTTP struct {
+	// Messages are asked for in this order, all of them for each sample. One is best: it is of one moment.
+	Messages []Request `yaml:"messages"`
+	Faults   []Fault   `yaml:"faults,omitempty"`
+}
+
+// Request is a message that is asked for. Path begins with / and may have a query.
+type Request struct {
+	Name string `yaml:"name"`
+	Path string `yaml:"path"`
+}
+
+// P1 is the part of a definition for P1 ports: points name OBIS codes.
+type P1 struct {
+	// Path is where readers with a web server hand out the telegram as it came.
+	Path string `yaml:"path,omitempty"`
+}
+
+// TimePoint is a time in a message. A time without a zone is none: nobody knows when that was.
+type TimePoint struct {
+	// Format is rfc3339 or unix (seconds).
+	Format string  `yaml:"format"`
+	From   []Place `yaml:"from"`
 }
 
 // Message is a kind of message. {device} in a topic stands for one or more levels.
@@ -128,6 +167,8 @@ type Message struct {
 	Name string `yaml:"name"`
 	// Topics: the first is subscribed to when an address names only the device; all are recognised in full.
 	Topics []string `yaml:"topics"`
+	// Scalar: the payload is one number as text, not JSON; the paths of its places are empty.
+	Scalar bool `yaml:"scalar,omitempty"`
 }
 
 // Fault is a list of strings in a message; any of Values in it spoils the sample.
@@ -159,17 +200,25 @@ type Point struct {
 	// SunSpec: Point is the name in the model.
 	Point string `yaml:"point,omitempty"`
 
-	// MQTT: From are the places to look, best first. The first that is found is kept from then on, so that two
+	// MQTT, HTTP and P1: From are the places to look, best first. The first that is found is kept from then on, so that two
 	// counters are never mixed.
 	From []Place `yaml:"from,omitempty"`
 	// Sum allows an array of numbers, one per phase, and adds them up.
 	Sum bool `yaml:"sum,omitempty"`
 }
 
-// Place is a value in a JSON message.
+// Place is a value in a message: one path, or several to be added up. Of a place of several parts either all are known
+// or none is: there is no partial sum.
 type Place struct {
-	Message string   `yaml:"message"`
-	Path    []string `yaml:"path"`
+	Message string `yaml:"message,omitempty"`
+	// Path are keys of objects, indices of lists from 0, or "*" for all Count elements of a list, which are added up.
+	Path  []string `yaml:"path,omitempty"`
+	Count int      `yaml:"count,omitempty"`
+	// OBIS is a line of a P1 telegram, such as 1-0:1.8.1.
+	OBIS string `yaml:"obis,omitempty"`
+	// Add and Subtract are instead of these; Subtract is for power only.
+	Add      []Place `yaml:"add,omitempty"`
+	Subtract []Place `yaml:"subtract,omitempty"`
 }
 
 // IdentityPoints say how a device names itself.
@@ -203,7 +252,9 @@ type Vector struct {
 	Registers []Registers `yaml:"registers,omitempty"`
 	Device    string      `yaml:"device,omitempty"`
 	Messages  []Published `yaml:"messages,omitempty"`
-	Expect    Expectation `yaml:"expect"`
+	// Telegram is what comes out of a P1 port; its lines end in CRLF there, and with what the file has here.
+	Telegram string      `yaml:"telegram,omitempty"`
+	Expect   Expectation `yaml:"expect"`
 }
 
 // Registers is what a device holds from an address on: words in hexadecimal, divided by blanks.
@@ -213,9 +264,11 @@ type Registers struct {
 	Words    string `yaml:"words"`
 }
 
-// Published is a message as a broker delivers it.
+// Published is a message as a broker delivers it, or the answer to a request.
 type Published struct {
-	Topic    string `yaml:"topic"`
+	Topic string `yaml:"topic,omitempty"`
+	// Path is that of the request, for HTTP.
+	Path     string `yaml:"path,omitempty"`
 	Retained bool   `yaml:"retained,omitempty"`
 	Payload  string `yaml:"payload"`
 }

@@ -23,7 +23,7 @@ func (d *Definition) checkMQTT(c *checker) {
 	}
 	for i, f := range m.Faults {
 		field := fmt.Sprintf("mqtt.faults[%d]", i)
-		checkPlace(c, d, field, Place{f.Message, f.Path})
+		checkPlace(c, d, field, Place{Message: f.Message, Path: f.Path})
 		c.want(len(f.Values) > 0, field+".values", "none", "the texts that mean a fault")
 	}
 	if m.Format == FormatSigned {

@@ -80,8 +80,12 @@ func (s *State) auditMeter(id MeterID) error {
 	switch h, ok := s.households[m.Household]; {
 	case !ok:
 		return fmt.Errorf("belongs to household %s, which is not registered", m.Household)
-	case h.Meter != id:
-		return fmt.Errorf("belongs to household %s, which names meter %s", m.Household, h.Meter)
+	case (h.Meter == id) != (m.Until == 0):
+		return fmt.Errorf("is used until %d (0: it is in use), and its household %s names meter %s", m.Until, m.Household, h.Meter)
+	case m.Until > 0 && (m.Last >= m.Until || m.Until > s.clock.Next):
+		return fmt.Errorf("has reported up to %d, and another meter reports from %d on; the next interval is %d", m.Last, m.Until, s.clock.Next)
+	case m.EpochFrom < m.From || m.EpochFrom > m.Last+1:
+		return fmt.Errorf("epoch %d begins with %d, want %d to %d", m.Epoch, m.EpochFrom, m.From, m.Last+1)
 	case m.From > s.clock.Next:
 		return fmt.Errorf("reports from %d on, after the next interval %d", m.From, s.clock.Next)
 	case len(m.Gaps) > maxGaps:
@@ -91,10 +95,17 @@ func (s *State) auditMeter(id MeterID) error {
 	}
 	free := m.From // the first Interval that the next gap may have
 	for _, g := range m.Gaps {
-		if g.From < free || g.To < g.From || g.To >= m.Last {
-			return fmt.Errorf("has a gap from %d to %d, want rising ones from %d to %d", g.From, g.To, free, m.Last-1)
+		end := m.Last - 1 // something is reported after it, unless the counter was replaced there
+		if m.EpochFrom == m.Last+1 {
+			end++
 		}
-		free = g.To + 2 // something reported is between two
+		if g.From < free || g.To < g.From || g.To > end {
+			return fmt.Errorf("has a gap from %d to %d, want rising ones from %d to %d", g.From, g.To, free, end)
+		}
+		free = g.To + 2 // something reported is between two, or a replacement
+		if g.End == [32]byte{} {
+			free--
+		}
 	}
 	return nil
 }

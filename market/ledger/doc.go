@@ -20,7 +20,8 @@
 //	L6  What is encoded is canonical: decoding and encoding again gives the same
 //	    bytes, and anything else is refused.
 //	L7  Two reports of neighbouring Intervals share the reading between them, in
-//	    whatever order they come: no energy is counted twice, or never.
+//	    whatever order they come: no energy is counted twice, or never. No report spans
+//	    two epochs of a counter, and a new epoch needs a replacement that officers approve.
 //	L8  No transaction that is accepted can make Apply fail: the rules bound every
 //	    amount, and a tick bounds what a block has to do. Rules and networks that do
 //	    not fit each other are refused when they are decided.
@@ -35,8 +36,8 @@
 // # Who may do what
 //
 // A household's device orders, reports and prefers. Officers of the cooperative approve
-// members, meters, memberships and corrections, and decide rules and network, as many as
-// the rules say. A grid operator sets Envelopes. The keys of officers and operators are
+// members, meters and their replacement, memberships and corrections, and decide rules and
+// network, as many as the rules say. A grid operator sets Envelopes. The keys of officers and operators are
 // the genesis's.
 //
 // # Where what is

@@ -19,7 +19,7 @@ type Gap struct {
 	From  market.Interval
 	To    market.Interval
 	Start [32]byte // hash of the reading that ended the Interval before; zero: there was none
-	End   [32]byte // hash of the reading that began the Interval after
+	End   [32]byte // hash of the reading that began the Interval after; zero: the counter was replaced there
 }
 
 // joins says whether the report's readings are those of its neighbours, and returns
@@ -43,7 +43,7 @@ func (r *ReportMeter) joins(d *draft, m *Meter) ([]Gap, *Refusal) {
 	switch {
 	case r.last() < g.To:
 		rest = append(rest, Gap{From: r.last() + 1, To: g.To, Start: r.End.Hash(), End: g.End})
-	case r.End.Hash() != g.End:
+	case g.End != [32]byte{} && r.End.Hash() != g.End:
 		return nil, refuse(CodeBadReading, "end", "is not the reading that began interval %d", r.last()+1)
 	}
 	return d.limitGaps(slices.Concat(m.Gaps[:i], rest, m.Gaps[i+1:]))

@@ -104,7 +104,13 @@ type Meter struct {
 	From       market.Interval // the first Interval it reports
 	Last       market.Interval // the newest Interval reported; From-1 at first
 	LastEnd    [32]byte        // hash of the reading that ended Last
-	Gaps       []Gap           // not reported before Last, oldest first; nil: none
+	Gaps       []Gap           // not reported up to Last, oldest first; nil: none
+	// Epoch is that of the readings from EpochFrom on, once the first report or a replacement
+	// has said it; readings before EpochFrom have a lower one.
+	EpochKnown bool
+	Epoch      uint32
+	EpochFrom  market.Interval
+	Until      market.Interval // the first Interval that another meter reports; 0: it is in use
 }
 
 // Quality says how the energy of an Interval is known.

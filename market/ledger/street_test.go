@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,7 @@ type street struct {
 	state   *ledger.State
 	homes   map[string]*ledgertest.Home
 	counted map[string]map[market.Interval][2]uint64
+	old     map[string]ed25519.PrivateKey // of meters that were replaced
 	history []ledger.Event
 	height  byte
 }
@@ -31,7 +33,7 @@ func newStreet(change func(*ledger.Rules), nodes ...ledger.Node) *street {
 		change(&rules)
 	}
 	c := ledgertest.New(rules, nodes...)
-	return &street{Community: c, state: c.State(), homes: map[string]*ledgertest.Home{}, counted: map[string]map[market.Interval][2]uint64{}}
+	return &street{Community: c, state: c.State(), homes: map[string]*ledgertest.Home{}, counted: map[string]map[market.Interval][2]uint64{}, old: map[string]ed25519.PrivateKey{}}
 }
 
 // run does one step of a script:
@@ -304,7 +306,10 @@ func (s *street) show(out *strings.Builder, args []string) error {
 		}
 		fmt.Fprintf(out, "of %s, signed by %s, %s, from +%d, last %+d\n", s.words(m.Household.String()), m.SignedBy, m.Definition, m.From-s.First, m.Last-s.First)
 		for _, g := range m.Gaps {
-			fmt.Fprintf(out, "gap +%d to +%d, start known %v\n", g.From-s.First, g.To-s.First, g.Start != [32]byte{})
+			fmt.Fprintf(out, "gap +%d to +%d, start known %v, end known %v\n", g.From-s.First, g.To-s.First, g.Start != [32]byte{}, g.End != [32]byte{})
+		}
+		if m.EpochKnown && m.Epoch > 0 {
+			fmt.Fprintf(out, "epoch %d from %+d\n", m.Epoch, m.EpochFrom-s.First)
 		}
 	case "limit":
 		k, _, err := s.intervals(args[2])

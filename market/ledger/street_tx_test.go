@@ -18,7 +18,8 @@ import (
 //	prefer NAME seq=N min_sell=P max_buy=P
 //	order NAME +K bid|offer seq=N [PRICExWH ...]
 //	withdraw NAME +K bid|offer seq=N
-//	report NAME +K[..+M] [late=MS] [skip=WH] [doubt=BITS]   skip: the counters begin that much higher
+//	report NAME +K[..+M] [late=MS] [skip=WH] [doubt=BITS] [epoch=N] [old=1]   skip: the counters begin that much higher
+//	replace NAME +K epoch=N [key=1] [approvals=N]   key: by a meter of another key; old: the report is of the first
 //	move NAME NODE seq=N [key=N] [COMMUNITY:PERMILLE ...] [approvals=N]
 //	correct NAME +K version=N import=WH export=WH [proof=0] [approvals=N]
 //	tick +K[..+M] [begun=N]   N of them came after their delivery began
@@ -78,6 +79,8 @@ func (s *street) make(args []string) ([]byte, error) {
 		return s.Join(h, approvals), nil
 	case "meter":
 		return s.Install(h, approvals), nil
+	case "replace":
+		return s.replace(h, rest, options, approvals)
 	case "prefer":
 		return s.Prefer(h, uint64(options["seq"]), market.Price(options["min_sell"]), market.Price(options["max_buy"])), nil
 	case "order", "withdraw":
@@ -131,7 +134,34 @@ func (s *street) order(withdraw bool, h *ledgertest.Home, rest []string, seq uin
 	return s.Order(h, k, side, seq, steps...), nil
 }
 
+// replace makes the replacement of a home's counter; with key=1 the home's meter is another
+// one from then on.
+func (s *street) replace(h *ledgertest.Home, rest []string, options map[string]int64, approvals int) ([]byte, error) {
+	if len(rest) != 1 {
+		return nil, fmt.Errorf("want +K")
+	}
+	from, _, err := s.intervals(rest[0])
+	if err != nil {
+		return nil, err
+	}
+	r := ledger.ReplaceMeter{
+		Meter: ledger.MeterIDOf(ledgertest.Public(h.Meter)), From: from, Epoch: uint32(options["epoch"]),
+		SignedBy: ledger.SignedByAgent, Definition: "tasmota@1", Reason: "test",
+	}
+	if options["key"] != 0 {
+		s.old[h.Name] = h.Meter
+		h.Meter = ledgertest.Key(h.Name + "/another meter")
+	}
+	r.Key = ledgertest.Public(h.Meter)
+	return s.Replace(h, r, approvals), nil
+}
+
 func (s *street) report(h *ledgertest.Home, rest []string, options map[string]int64) ([]byte, error) {
+	if options["old"] != 0 {
+		before := *h
+		before.Meter = s.old[h.Name]
+		h = &before
+	}
 	from, to, err := s.intervals(rest[0])
 	if err != nil {
 		return nil, err
@@ -139,6 +169,11 @@ func (s *street) report(h *ledgertest.Home, rest []string, options map[string]in
 	r := ledger.ReportMeter{From: from, Count: uint32(to - from + 1), Start: s.Reading(h, from), End: s.Reading(h, to+1)}
 	if late := options["late"]; late != 0 {
 		r.End.AtMs += late
+		sign(h, &r.End)
+	}
+	if epoch := options["epoch"]; epoch != 0 {
+		r.Start.Epoch, r.End.Epoch = uint32(epoch), uint32(epoch)
+		sign(h, &r.Start)
 		sign(h, &r.End)
 	}
 	if doubt := options["doubt"]; doubt != 0 {

@@ -20,17 +20,18 @@ type Kind uint8
 
 // The kinds; each has a file tx_<name>.go and a row in the table below.
 const (
-	KindHousehold  Kind = 1
-	KindMeter      Kind = 2
-	KindPreference Kind = 3
-	KindOrder      Kind = 4
-	KindReport     Kind = 5
-	KindTick       Kind = 6
-	KindNetwork    Kind = 7
-	KindRules      Kind = 8
-	KindEnvelope   Kind = 9
-	KindMembership Kind = 10
-	KindCorrection Kind = 11
+	KindHousehold   Kind = 1
+	KindMeter       Kind = 2
+	KindPreference  Kind = 3
+	KindOrder       Kind = 4
+	KindReport      Kind = 5
+	KindTick        Kind = 6
+	KindNetwork     Kind = 7
+	KindRules       Kind = 8
+	KindEnvelope    Kind = 9
+	KindMembership  Kind = 10
+	KindCorrection  Kind = 11
+	KindReplacement Kind = 12
 )
 
 // body is what a kind of transaction brings. The calls come in this order, and
@@ -57,17 +58,18 @@ var kinds = map[Kind]struct {
 	from sender
 	new  func() body
 }{
-	KindHousehold:  {"household", fromHousehold, func() body { return new(RegisterHousehold) }},
-	KindMeter:      {"meter", fromHousehold, func() body { return new(RegisterMeter) }},
-	KindPreference: {"preference", fromHousehold, func() body { return new(SetPreference) }},
-	KindOrder:      {"order", fromHousehold, func() body { return new(PlaceOrder) }},
-	KindReport:     {"report", fromHousehold, func() body { return new(ReportMeter) }},
-	KindTick:       {"tick", fromProposer, func() body { return new(Tick) }},
-	KindNetwork:    {"network", fromOffice, func() body { return new(SetNetwork) }},
-	KindRules:      {"rules", fromOffice, func() body { return new(SetRules) }},
-	KindEnvelope:   {"envelope", fromOffice, func() body { return new(SetEnvelope) }},
-	KindMembership: {"membership", fromHousehold, func() body { return new(SetMembership) }},
-	KindCorrection: {"correction", fromHousehold, func() body { return new(CorrectReport) }},
+	KindHousehold:   {"household", fromHousehold, func() body { return new(RegisterHousehold) }},
+	KindMeter:       {"meter", fromHousehold, func() body { return new(RegisterMeter) }},
+	KindPreference:  {"preference", fromHousehold, func() body { return new(SetPreference) }},
+	KindOrder:       {"order", fromHousehold, func() body { return new(PlaceOrder) }},
+	KindReport:      {"report", fromHousehold, func() body { return new(ReportMeter) }},
+	KindTick:        {"tick", fromProposer, func() body { return new(Tick) }},
+	KindNetwork:     {"network", fromOffice, func() body { return new(SetNetwork) }},
+	KindRules:       {"rules", fromOffice, func() body { return new(SetRules) }},
+	KindEnvelope:    {"envelope", fromOffice, func() body { return new(SetEnvelope) }},
+	KindMembership:  {"membership", fromHousehold, func() body { return new(SetMembership) }},
+	KindCorrection:  {"correction", fromHousehold, func() body { return new(CorrectReport) }},
+	KindReplacement: {"replacement", fromHousehold, func() body { return new(ReplaceMeter) }},
 }
 
 // sender says on whose behalf a kind comes.

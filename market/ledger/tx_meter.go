@@ -38,13 +38,20 @@ func (r *RegisterMeter) Sign(chainID string, h market.HouseholdID, device ed2551
 }
 
 func (r *RegisterMeter) shape() *Refusal {
-	if r.SignedBy != SignedByAgent && r.SignedBy != SignedByDevice {
-		return refuse(CodeMalformed, "signed_by", "got %d, want 1 (agent) or 2 (device)", r.SignedBy)
-	}
-	if n := len(r.Definition); n < 1 || n > maxDefinitionBytes {
-		return refuse(CodeMalformed, "definition", "got %d bytes, want 1 to %d", n, maxDefinitionBytes)
+	if refusal := checkMeterShape(r.SignedBy, r.Definition); refusal != nil {
+		return refusal
 	}
 	return checkApprovalShape(r.Approvals)
+}
+
+func checkMeterShape(by SignedBy, definition string) *Refusal {
+	if by != SignedByAgent && by != SignedByDevice {
+		return refuse(CodeMalformed, "signed_by", "got %d, want 1 (agent) or 2 (device)", by)
+	}
+	if n := len(definition); n < 1 || n > maxDefinitionBytes {
+		return refuse(CodeMalformed, "definition", "got %d bytes, want 1 to %d", n, maxDefinitionBytes)
+	}
+	return nil
 }
 
 func (r *RegisterMeter) check(d *draft, tx *Tx) *Refusal {
@@ -55,13 +62,21 @@ func (r *RegisterMeter) check(d *draft, tx *Tx) *Refusal {
 	if h.HasMeter {
 		return refuse(CodeAlreadyRegistered, "household", "%s already has meter %s", tx.env.Household, h.Meter)
 	}
-	if r.Key == h.Key || r.Key == h.Device || r.Key == h.Network {
-		return refuse(CodeBadKey, "key", "is another key of the household: one key, one purpose")
-	}
-	if _, ok := d.meter(MeterIDOf(r.Key)); ok {
-		return refuse(CodeAlreadyRegistered, "key", "meter %s belongs to another household", MeterIDOf(r.Key))
+	if refusal := d.freeMeterKey(h, r.Key); refusal != nil {
+		return refusal
 	}
 	return d.checkApprovals(r.Approvals)
+}
+
+// freeMeterKey wants a key that no meter has or had, and that is none of the household's own.
+func (d *draft) freeMeterKey(h *Household, key Key) *Refusal {
+	if key == h.Key || key == h.Device || key == h.Network {
+		return refuse(CodeBadKey, "key", "is another key of the household: one key, one purpose")
+	}
+	if m, ok := d.meter(MeterIDOf(key)); ok {
+		return refuse(CodeAlreadyRegistered, "key", "meter %s belongs to household %s", MeterIDOf(key), m.Household)
+	}
+	return nil
 }
 
 func (r *RegisterMeter) signer(d *draft, tx *Tx) (Key, *Refusal) { return d.deviceOf(tx) }
@@ -78,7 +93,7 @@ func (r *RegisterMeter) apply(d *draft, tx *Tx) error {
 	h.Meter, h.HasMeter = MeterIDOf(r.Key), true
 	d.meters[h.Meter] = &Meter{
 		Key: r.Key, Household: tx.env.Household, SignedBy: r.SignedBy, Definition: r.Definition,
-		From: d.next(), Last: d.next() - 1,
+		From: d.next(), Last: d.next() - 1, EpochFrom: d.next(),
 	}
 	return nil
 }

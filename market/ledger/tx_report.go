@@ -141,15 +141,15 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	if !h.HasMeter || h.Meter != r.Start.Meter {
+	m, ok := d.meter(r.Start.Meter)
+	if !h.HasMeter || !ok || m.Household != tx.env.Household {
 		return refuse(CodeUnknownMeter, "meter", "%s is not the meter of household %s", r.Start.Meter, tx.env.Household)
-	}
-	m, ok := d.meter(h.Meter)
-	if !ok {
-		return refuse(CodeUnknownMeter, "meter", "%s is not registered", h.Meter)
 	}
 	if r.From < m.From {
 		return refuse(CodeBadReading, "from", "got %d, the meter reports from %d on", r.From, m.From)
+	}
+	if refusal := r.checkEpoch(m); refusal != nil {
+		return refusal
 	}
 	if r.last() >= d.next() {
 		return refuse(CodeNotCleared, "from", "interval %d is not cleared yet, the next gate is that of %d", r.last(), d.next())
@@ -164,6 +164,22 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 	}
 	_, refusal = r.joins(d, m)
 	return refusal
+}
+
+// checkEpoch wants readings of the counter that the ledger knows for the Intervals: another
+// one counts only after a replacement that was approved.
+func (r *ReportMeter) checkEpoch(m *Meter) *Refusal {
+	switch {
+	case m.Until > 0 && r.last() >= m.Until:
+		return refuse(CodeUnknownMeter, "meter", "%s was replaced, it reports up to interval %d", r.Start.Meter, m.Until-1)
+	case !m.EpochKnown:
+		return nil
+	case r.From >= m.EpochFrom && r.Start.Epoch != m.Epoch:
+		return refuse(CodeBadReading, "start", "epoch %d, want %d: another counter needs a replacement that officers approve", r.Start.Epoch, m.Epoch)
+	case r.From < m.EpochFrom && (r.last() >= m.EpochFrom || r.Start.Epoch >= m.Epoch):
+		return refuse(CodeBadReading, "start", "epoch %d from interval %d to %d: epoch %d begins with %d", r.Start.Epoch, r.From, r.last(), m.Epoch, m.EpochFrom)
+	}
+	return nil
 }
 
 func (r *ReportMeter) checkReadings(d *draft) *Refusal {
@@ -257,6 +273,9 @@ func (r *ReportMeter) apply(d *draft, tx *Tx) error {
 		return refusal // check has asked before
 	}
 	m.Gaps = gaps
+	if !m.EpochKnown {
+		m.EpochKnown, m.Epoch = true, r.Start.Epoch
+	}
 	if r.last() > m.Last {
 		m.Last, m.LastEnd = r.last(), r.End.Hash()
 	}

@@ -36,7 +36,7 @@ var (
 )
 
 // format is the version of the file's layout.
-const format = "commonwatt-ledger/2"
+const format = "commonwatt-ledger/3"
 
 // seal puts the checksum (S2) in front of a value.
 func seal(bucket, key, value []byte) []byte {

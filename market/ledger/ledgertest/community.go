@@ -82,6 +82,7 @@ type Home struct {
 	Network   ed25519.PrivateKey
 	Meter     ed25519.PrivateKey
 	Node      string // where it joins; "" is ledger.RootNode
+	Epoch     uint32 // of its meter's readings
 	// Counters says what the meter shows at the start of an Interval. The default
 	// counts up to 2 kWh an Interval each way, the same on every run.
 	Counters func(market.Interval) (imported, exported uint64)
@@ -120,6 +121,12 @@ func (c *Community) Install(h *Home, n int) []byte {
 	return r.Sign(ChainID, h.ID, h.Device)
 }
 
+// Replace makes the replacement of the home's meter with n approvals.
+func (c *Community) Replace(h *Home, r ledger.ReplaceMeter, n int) []byte {
+	r.Approvals = c.Approve(r.ApprovalBytes(ChainID, h.ID), n)
+	return r.Sign(ChainID, h.ID, h.Device)
+}
+
 // Order makes an order. Steps are pairs of price and Wh.
 func (c *Community) Order(h *Home, k market.Interval, side market.Side, seq uint64, steps ...ledger.Step) []byte {
 	o := ledger.PlaceOrder{Interval: k, Seq: seq, Side: side, Steps: steps}
@@ -136,7 +143,7 @@ func (c *Community) Prefer(h *Home, seq uint64, minSell, maxBuy market.Price) []
 func (c *Community) Reading(h *Home, k market.Interval) ledger.Reading {
 	imported, exported := h.Counters(k)
 	r := ledger.Reading{
-		Meter: ledger.MeterIDOf(Public(h.Meter)), Seq: uint64(k), //nolint:gosec // never negative
+		Meter: ledger.MeterIDOf(Public(h.Meter)), Seq: uint64(k), Epoch: h.Epoch, //nolint:gosec // never negative
 		AtMs:     c.Genesis.Calendar().Start(k).UnixMilli() + 250,
 		ImportWh: &imported, ExportWh: &exported,
 	}

@@ -80,6 +80,8 @@ func (t *Traffic) tx() []byte {
 		return t.move(h)
 	case again == 4:
 		return t.correct(h)
+	case again == 5:
+		return t.replace(h)
 	case kind < 2:
 		return t.Community.Prefer(h, t.seq, market.Price(t.Source.IntN(400_000)), market.Price(t.Source.IntN(400_000)))
 	case kind < 9:
@@ -182,10 +184,27 @@ func (t *Traffic) order(h *Home) []byte {
 	return t.Community.Order(h, k, side, seq, steps...)
 }
 
+// replace begins another epoch of the home's meter, mostly with the first Interval that is
+// not reported.
+func (t *Traffic) replace(h *Home) []byte {
+	r := ledger.ReplaceMeter{
+		Meter: ledger.MeterIDOf(Public(h.Meter)), Key: Public(h.Meter), From: t.State.Next() - market.Interval(t.Source.IntN(3)),
+		SignedBy: ledger.SignedByAgent, Definition: "sunspec-meter@2", Reason: "test",
+	}
+	if m, ok := t.State.Meter(r.Meter); ok {
+		r.Epoch = m.Epoch + uint32(t.Source.IntN(4)/3+1) - uint32(t.Source.IntN(6)/5) //nolint:gosec // small
+		if t.Source.IntN(2) == 0 {
+			r.From = m.Last + 1
+		}
+	}
+	return t.Community.Replace(h, r, 1+t.Source.IntN(3))
+}
+
 // report is of the next Interval mostly, else of some other.
 func (t *Traffic) report(h *Home) []byte {
 	from := t.State.Next() - market.Interval(t.Source.IntN(4))
-	if m, ok := t.State.Meter(ledger.MeterIDOf(Public(h.Meter))); ok && t.Source.IntN(4) != 0 {
+	m, ok := t.State.Meter(ledger.MeterIDOf(Public(h.Meter)))
+	if ok && t.Source.IntN(4) != 0 {
 		from = m.Last + 1
 	}
 	if open := t.State.Intervals(); len(open) > 0 && t.Source.IntN(6) == 0 {
@@ -194,6 +213,13 @@ func (t *Traffic) report(h *Home) []byte {
 	count := uint32(1)
 	if t.Source.IntN(4) == 0 {
 		count += uint32(t.Source.IntN(4)) //nolint:gosec // small
+	}
+	if of := *h; ok && m.Epoch > 0 {
+		of.Epoch = m.Epoch
+		if from < m.EpochFrom {
+			of.Epoch--
+		}
+		h = &of
 	}
 	return t.Community.Report(h, from, count)
 }

@@ -156,8 +156,10 @@ func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, s
 	api := &control.API{Street: homes, Modbus: s.ready.Modbus, MQTT: s.ready.MQTT, Log: log}
 	group.Go(func() error { return api.Serve(groupCtx, s.control) })
 	for _, client := range clients(homes, s.ready.MQTT, log) {
+		homes.Push(client)
 		group.Go(func() error { return client.Run(groupCtx) })
 	}
+	group.Go(func() error { return homes.Run(groupCtx) })
 	if err := json.NewEncoder(stdout).Encode(s.ready); err != nil {
 		log.ErrorContext(ctx, "saying that we are ready", "err", err)
 	}
@@ -176,10 +178,9 @@ func clients(homes *street.Street, address string, log *slog.Logger) []*broker.C
 	for _, h := range homes.Houses() {
 		for _, m := range h.Meters {
 			if publisher, ok := m.Device.(device.Publisher); ok {
-				all = append(all, &broker.Client{
-					Broker: address, ID: "firmware-sim-" + m.Topic,
-					Device: publisher, Meter: m, Schedule: homes, Log: log,
-				})
+				all = append(all, broker.NewClient(broker.ClientOptions{
+					Broker: address, ID: "firmware-sim-" + m.Topic, Device: publisher, Meter: m, Log: log,
+				}))
 			}
 		}
 	}

@@ -14,28 +14,57 @@ import (
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
 )
 
-// Schedule says when counters are refreshed.
-type Schedule interface {
-	// Latest is the newest refresh that has come.
-	Latest() int64
-	// Until is how long a refresh is still away on the wall clock.
-	Until(index int64) time.Duration
-}
-
 // Meter gives a device's readings.
 type Meter interface {
+	// Latest is the newest refresh that has come.
+	Latest() int64
 	Reading(ctx context.Context, index int64) (device.Reading, error)
 }
 
-// Client is the connection of one device. Its fields are set before Run and
-// not changed after.
+// ClientOptions tell one Client from another.
+type ClientOptions struct {
+	Broker string // HOST:PORT
+	ID     string // unique on the broker and the same each time
+	Device device.Publisher
+	Meter  Meter
+	Log    *slog.Logger
+}
+
+// Client is the connection of one device.
 type Client struct {
-	Broker   string // HOST:PORT
-	ID       string // unique on the broker and the same each time
-	Device   device.Publisher
-	Meter    Meter
-	Schedule Schedule
-	Log      *slog.Logger
+	ClientOptions
+	requests chan request
+	ended    chan struct{}
+}
+
+// request asks for the reading of a refresh; the answer is taken in any case.
+type request struct {
+	index int64
+	done  chan error
+}
+
+// NewClient makes a client, of which Run is called once.
+func NewClient(o ClientOptions) *Client {
+	return &Client{ClientOptions: o, requests: make(chan request), ended: make(chan struct{})}
+}
+
+// Push publishes the reading of a refresh. While the broker is away that is a
+// try to reach it, and an error if it fails.
+func (c *Client) Push(ctx context.Context, index int64) error {
+	r := request{index: index, done: make(chan error, 1)}
+	select {
+	case c.requests <- r:
+	case <-c.ended:
+		return errGone
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 const (
@@ -53,30 +82,40 @@ var errGone = errors.New("the broker is gone")
 // Run publishes until the context ends, through any number of connections. It
 // says goodbye (the device's will) before it returns.
 func (c *Client) Run(ctx context.Context) error {
+	defer close(c.ended)
 	log := c.Log.With("client", c.ID, "broker", c.Broker)
 	reachable := true // so that the first failure is told, and the ones after it not
+	var pending *request
 	for {
-		connected, err := c.connection(ctx)
+		connected, err := c.connection(ctx, pending)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the connection ended because we were told to end
 		}
 		if connected || reachable {
 			log.WarnContext(ctx, "mqtt connection lost, trying again", "err", err, "every", retryAfter)
 		}
-		reachable = false
+		reachable, pending = false, nil
 		timer := time.NewTimer(retryAfter)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
+		case r := <-c.requests:
+			timer.Stop()
+			pending = &r
 		case <-timer.C:
 		}
 	}
 }
 
 // connection connects once and publishes until the connection or the context
-// ends.
-func (c *Client) connection(ctx context.Context) (connected bool, err error) {
+// ends. A request that was the reason to connect is answered in any case.
+func (c *Client) connection(ctx context.Context, pending *request) (connected bool, err error) {
+	defer func() {
+		if pending != nil && !connected {
+			pending.done <- err
+		}
+	}()
 	lost := make(chan error, 1)
 	guards := make(chan func() bool, 1)
 	client := paho.NewClient(c.options(ctx, lost, guards))
@@ -93,7 +132,7 @@ func (c *Client) connection(ctx context.Context) (connected bool, err error) {
 	stopGuard := <-guards // from here on the end of the context is no reason to cut the connection
 	stopGuard()
 	c.Log.DebugContext(ctx, "mqtt connected", "client", c.ID, "broker", c.Broker)
-	err = c.session(ctx, client, lost)
+	err = c.session(ctx, client, lost, pending)
 	if ctx.Err() != nil && client.IsConnectionOpen() {
 		// A clean disconnection makes the broker forget the will: say it ourselves.
 		goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
@@ -130,27 +169,27 @@ func (c *Client) options(ctx context.Context, lost chan<- error, guards chan<- f
 		SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
 }
 
-// session publishes at once and at each refresh.
-func (c *Client) session(ctx context.Context, client paho.Client, lost <-chan error) error {
-	if err := publish(ctx, client, c.Device.Birth()); err != nil {
-		return err
+// session publishes at once, and whenever it is asked to.
+func (c *Client) session(ctx context.Context, client paho.Client, lost <-chan error, pending *request) error {
+	err := publish(ctx, client, c.Device.Birth())
+	if err == nil {
+		err = c.publishReading(ctx, client, c.Meter.Latest())
 	}
-	for {
-		index := c.Schedule.Latest()
-		if err := c.publishReading(ctx, client, index); err != nil {
-			return err
-		}
-		timer := time.NewTimer(max(0, c.Schedule.Until(index+1)))
+	if pending != nil {
+		pending.done <- err
+	}
+	for err == nil {
 		select {
-		case <-timer.C:
-		case err := <-lost:
-			timer.Stop()
-			return fmt.Errorf("%w: %w", errGone, err)
+		case r := <-c.requests:
+			err = c.publishReading(ctx, client, r.index)
+			r.done <- err
+		case reason := <-lost:
+			return fmt.Errorf("%w: %w", errGone, reason)
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
 		}
 	}
+	return err
 }
 
 func (c *Client) publishReading(ctx context.Context, client paho.Client, index int64) error {

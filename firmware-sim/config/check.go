@@ -57,9 +57,16 @@ func (c *checker) check(cfg *Config) {
 
 func (c *checker) clock(cfg *Config) {
 	c.year("clock.epoch", cfg.Clock.Epoch)
-	c.year("clock.start", cfg.Clock.Start)
-	if cfg.Clock.Rate < 1 || cfg.Clock.Rate > maxRate {
-		c.report("clock.rate", "got %d, want 1 to %d", cfg.Clock.Rate, maxRate)
+	switch {
+	case !cfg.Clock.Manual:
+		c.year("clock.start", cfg.Clock.Start)
+		if cfg.Clock.Rate < 1 || cfg.Clock.Rate > maxRate {
+			c.report("clock.rate", "got %d, want 1 to %d", cfg.Clock.Rate, maxRate)
+		}
+	case !cfg.Clock.Start.IsZero():
+		c.report("clock.start", "belongs to a clock that goes by itself, not to a manual one")
+	case cfg.Clock.Rate != 0:
+		c.report("clock.rate", "belongs to a clock that goes by itself, not to a manual one")
 	}
 	allowed := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, maxInterval}
 	if !slices.Contains(allowed, cfg.Interval) {

@@ -23,11 +23,13 @@ type Config struct {
 	Homes    []Home        `yaml:"homes"`
 }
 
-// Clock defines community time: epoch + rate × (wall clock − start).
+// Clock defines community time: epoch + rate × (wall clock − start), or one
+// that is moved by hand.
 type Clock struct {
-	Epoch time.Time `yaml:"epoch"`
-	Start time.Time `yaml:"start"`
-	Rate  int64     `yaml:"rate"`
+	Epoch  time.Time `yaml:"epoch"`
+	Start  time.Time `yaml:"start"`
+	Rate   int64     `yaml:"rate"`
+	Manual bool      `yaml:"manual"` // it stands at the epoch until the control API moves it
 }
 
 // Location is the street's place, in degrees.
@@ -154,7 +156,7 @@ func (c *Config) fill() {
 	if c.Refresh == 0 {
 		c.Refresh = c.Interval / 5
 	}
-	if c.Clock.Rate == 0 {
+	if c.Clock.Rate == 0 && !c.Clock.Manual {
 		c.Clock.Rate = 1
 	}
 	if c.Control == nil {

@@ -260,6 +260,12 @@ func (d *decoder) scalar(path string, node ast.Node, v reflect.Value) {
 	case v.Kind() == reflect.String:
 		v.SetString(t)
 		want = "text"
+	case v.Kind() == reflect.Bool:
+		if t != "true" && t != "false" {
+			ok = false
+		}
+		v.SetBool(t == "true")
+		want = "true or false"
 	case v.Kind() == reflect.Float64:
 		var number float64
 		number, err = strconv.ParseFloat(t, 64)

@@ -6,11 +6,32 @@
 //	GET /homes                                every home with its devices and their addresses
 //	GET /homes/{id}/counters?role=grid&at=T   what that device's own counters showed at community time T (default: now)
 //	GET /homes/{id}/now                       powers over the last refresh period
+//	GET /clock                                {"manual":true,"community_time":"…","refreshed_at":"…"}
+//	POST /clock                               moves a manual clock: {"advance":"15m"} or {"to":"2026-06-21T08:15:00Z"}
+//
+// # Moving the clock
+//
+// With clock: {manual: true, epoch: T} in the configuration, community time
+// stands at T until POST /clock moves it, and never goes back. For each refresh
+// on the way, in order, time stands at that refresh while each device that
+// sends by itself (MQTT, P1), in the order of the configuration, sends its
+// reading; then the next refresh comes. The answer is that of GET /clock, with
+// the refreshes passed, the pushes that went out (written to the connection; a
+// QoS 1 message acknowledged) and those lost because nobody was there:
+//
+//	{"manual":true,"community_time":"2026-06-21T08:15:00Z","refreshed_at":"2026-06-21T08:15:00Z","refreshes":5,"sent":10,"lost":0}
+//
+// A reader with a bounded queue is best moved in steps. Moves wait for each
+// other; if the client goes away in the middle, time stands at the refresh that
+// was reached. Status 409: the clock goes by itself.
+//
+// # Asking and changing
 //
 // Answers are JSON. Counters are whole Wh, powers are mW over the last refresh
 // period rounded to W; what a home does not have is null. A refused question is
-// {"error": "..."} with status 400 or 404. The API only reads, and has no user
-// names: it is meant for the loopback address.
+// {"error": "..."} with status 400 or 404. There are no user names: what changes
+// the world is taken from this machine only (403 else), as JSON with that content
+// type (415 else), without unknown keys (400 else).
 package control
 
 import (
@@ -84,6 +105,8 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	})
+	mux.HandleFunc("GET /clock", a.clock)
+	mux.HandleFunc("POST /clock", a.move)
 	mux.HandleFunc("GET /homes", a.homes)
 	mux.HandleFunc("GET /homes/{id}/counters", a.counters)
 	mux.HandleFunc("GET /homes/{id}/now", a.powers)

@@ -25,11 +25,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var epoch = time.Date(2026, 6, 21, 8, 0, 0, 0, time.UTC)
 
-// testAPI stands at 10:01 community time.
-func testAPI(t *testing.T) *API {
+// testAPI stands at 10:01 community time, or with a manual clock at the epoch.
+func testAPI(t *testing.T, manual bool) *API {
 	t.Helper()
 	cfg := &config.Config{
-		Clock:    config.Clock{Epoch: epoch, Start: epoch, Rate: 1},
+		Clock:    config.Clock{Epoch: epoch, Start: epoch, Rate: 1, Manual: manual},
 		Interval: 15 * time.Minute, Refresh: 3 * time.Minute, Seed: 1,
 		Location: config.Location{Latitude: 52, Longitude: 4.4},
 		Homes: []config.Home{
@@ -63,7 +63,7 @@ func ask(t *testing.T, a *API, path string) (int, string) {
 }
 
 func TestHomes(t *testing.T) {
-	_, got := ask(t, testAPI(t), "/homes")
+	_, got := ask(t, testAPI(t, false), "/homes")
 	want := `[{"id":"home-1","devices":[` +
 		`{"role":"grid","definition":"eastron-sdm630","protocol":"modbus","address":"tcp://127.0.0.1:1502","unit":4},` +
 		`{"role":"solar","definition":"tasmota","protocol":"mqtt","address":"mqtt://127.0.0.1:1883/sun","unit":null}],` +
@@ -77,7 +77,7 @@ func TestHomes(t *testing.T) {
 }
 
 func TestCounters(t *testing.T) {
-	a := testAPI(t)
+	a := testAPI(t, false)
 	counters := func(path string) (c Counters) {
 		t.Helper()
 		status, text := ask(t, a, path)
@@ -105,7 +105,7 @@ func TestCounters(t *testing.T) {
 }
 
 func TestNow(t *testing.T) {
-	a := testAPI(t)
+	a := testAPI(t, false)
 	var p Powers
 	_, text := ask(t, a, "/homes/home-1/now")
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
@@ -126,7 +126,7 @@ func TestNow(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	a := testAPI(t)
+	a := testAPI(t, false)
 	for path, want := range map[string]string{
 		"/homes/home-3/now":                                     `404 {"error":"there is no home \"home-3\", see /homes"}`,
 		"/homes/home-2/counters?role=solar":                     `404 {"error":"home home-2 has no \"solar\" meter"}`,
@@ -153,7 +153,7 @@ func TestServe(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- testAPI(t).Serve(ctx, listener) }()
+	go func() { done <- testAPI(t, false).Serve(ctx, listener) }()
 	client := &http.Client{}
 	response, err := client.Get("http://" + listener.Addr().String() + "/healthz")
 	if err != nil {

@@ -7,7 +7,8 @@
 //
 // # What it answers
 //
-// Functions 3 (holding registers) and 4 (input registers). Anything else is an
+// Functions 3 (holding registers) and 4 (input registers), and of a unit that is
+// a [Writer] also 6 and 16. Anything else is an
 // exception as the specification has it ("MODBUS Application Protocol V1.1b3"):
 // 1 for another function, 2 for an address that the device does not have, 3 for
 // a malformed request or a count that the device does not read at once, 11 for

@@ -26,6 +26,8 @@ const (
 	IllegalDataAddress  Exception = 0x02
 	IllegalDataValue    Exception = 0x03
 	ServerDeviceFailure Exception = 0x04
+	// ServerDeviceBusy says that the device has something longer to do.
+	ServerDeviceBusy Exception = 0x06
 	// GatewayTarget says that the device behind a gateway did not respond.
 	GatewayTarget Exception = 0x0B
 )
@@ -41,6 +43,8 @@ func (e Exception) Error() string {
 		return "modbus exception 3, illegal data value"
 	case ServerDeviceFailure:
 		return "modbus exception 4, server device failure"
+	case ServerDeviceBusy:
+		return "modbus exception 6, server device busy"
 	case GatewayTarget:
 		return "modbus exception 11, gateway target device failed to respond"
 	default:
@@ -94,10 +98,19 @@ func (f frame) append(b []byte) []byte {
 	return append(b, f.pdu...)
 }
 
-// request is a decoded request for registers.
+// The functions that write, both to the holding registers.
+const (
+	writeSingle   = 0x06
+	writeMultiple = 0x10
+	// MaxWrite is how many registers fit into one request.
+	MaxWrite = 123
+)
+
+// request is a decoded request: for count registers, or to write words.
 type request struct {
-	table          Table
+	function       byte
 	address, count uint16
+	words          []uint16 // of a write
 }
 
 // decodeRequest decodes a PDU, or says with which exception to refuse it.
@@ -105,15 +118,36 @@ func decodeRequest(pdu []byte) (request, error) {
 	if len(pdu) == 0 {
 		return request{}, IllegalFunction
 	}
-	table := Table(pdu[0])
-	if table != Holding && table != Input {
+	var want int
+	switch pdu[0] {
+	case byte(Holding), byte(Input), writeSingle:
+		want = 5
+	case writeMultiple:
+		if len(pdu) < 6 || pdu[5] == 0 || pdu[5]%2 != 0 {
+			return request{}, IllegalDataValue
+		}
+		want = 6 + int(pdu[5])
+	default:
 		return request{}, IllegalFunction
 	}
-	if len(pdu) != 5 {
+	if len(pdu) != want {
 		return request{}, IllegalDataValue
 	}
-	r := request{table: table, address: binary.BigEndian.Uint16(pdu[1:]), count: binary.BigEndian.Uint16(pdu[3:])}
-	if r.count < 1 || r.count > MaxCount {
+	r := request{function: pdu[0], address: binary.BigEndian.Uint16(pdu[1:]), count: binary.BigEndian.Uint16(pdu[3:])}
+	most := uint16(MaxCount)
+	switch pdu[0] {
+	case writeSingle:
+		r.count, r.words = 1, []uint16{r.count}
+	case writeMultiple:
+		most = MaxWrite
+		for at := 6; at < len(pdu); at += 2 {
+			r.words = append(r.words, binary.BigEndian.Uint16(pdu[at:]))
+		}
+		if len(r.words) != int(r.count) {
+			return request{}, IllegalDataValue
+		}
+	}
+	if r.count < 1 || r.count > most {
 		return request{}, IllegalDataValue
 	}
 	if int(r.address)+int(r.count) > 1<<16 {

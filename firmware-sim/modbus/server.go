@@ -2,7 +2,6 @@ package modbus
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,14 @@ type Unit interface {
 	// on, all of one instant. An error that is an Exception is answered as that;
 	// any other as ServerDeviceFailure. It is called from many goroutines.
 	Registers(ctx context.Context, table Table, address, count uint16) ([]uint16, error)
+}
+
+// Writer is what a Unit also is if it can be written to.
+type Writer interface {
+	// Write sets the holding registers from an address on, 1 to MaxWrite of them, all
+	// or none. Its errors are answered as those of Registers are. It is called from
+	// many goroutines.
+	Write(ctx context.Context, address uint16, words []uint16) error
 }
 
 // Options of a Server.
@@ -156,45 +163,4 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 			return
 		}
 	}
-}
-
-// answer is the whole protocol above the frame.
-func (s *Server) answer(ctx context.Context, unit byte, pdu []byte) []byte {
-	answer, err := s.read(ctx, unit, pdu)
-	if err == nil {
-		return answer
-	}
-	var exception Exception
-	if !errors.As(err, &exception) {
-		if ctx.Err() == nil {
-			s.opts.Log.ErrorContext(ctx, "modbus unit failed", "unit", unit, "err", err)
-		}
-		exception = ServerDeviceFailure
-	}
-	s.opts.Log.DebugContext(ctx, "modbus request refused", "unit", unit, "exception", byte(exception))
-	return []byte{pdu[0] | 0x80, byte(exception)}
-}
-
-func (s *Server) read(ctx context.Context, unit byte, pdu []byte) ([]byte, error) {
-	device, ok := s.units[unit]
-	if !ok {
-		return nil, GatewayTarget
-	}
-	r, err := decodeRequest(pdu)
-	if err != nil {
-		return nil, err
-	}
-	registers, err := device.Registers(ctx, r.table, r.address, r.count)
-	if err != nil {
-		return nil, err
-	}
-	if len(registers) != int(r.count) {
-		return nil, fmt.Errorf("unit %d gave %d registers, want %d", unit, len(registers), r.count)
-	}
-	answer := make([]byte, 0, 2+2*len(registers))
-	answer = append(answer, byte(r.table), byte(2*r.count)) //nolint:gosec // G115: at most 250
-	for _, register := range registers {
-		answer = binary.BigEndian.AppendUint16(answer, register)
-	}
-	return answer, nil
 }

@@ -40,6 +40,44 @@ func (ramp) Registers(_ context.Context, table Table, address, count uint16) ([]
 	return registers, nil
 }
 
+// sink is a ramp that takes writes to its first ten registers, and remembers
+// the last.
+type sink struct {
+	ramp
+	last *string
+}
+
+func (s sink) Write(_ context.Context, address uint16, words []uint16) error {
+	if int(address)+len(words) > 10 {
+		return IllegalDataAddress
+	}
+	*s.last = fmt.Sprint(address, words)
+	return nil
+}
+
+func TestWrites(t *testing.T) {
+	for name, c := range map[string]struct{ pdu, want, wrote string }{
+		"single":         {"06000200ff", "06000200ff", "2 [255]"},
+		"multiple":       {"100003000204000100ff", "1000030002", "3 [1 255]"},
+		"address":        {"06000a0001", "8602", ""},
+		"past the table": {"10ffff000204000100ff", "9002", ""},
+		"count":          {"100003000304000100ff", "9003", ""},
+		"odd":            {"1000030002030001ff", "9003", ""},
+		"none":           {"100003000000", "9003", ""},
+		"cut":            {"1000030002040001", "9003", ""},
+		"too many":       {"100000007c" + "f8" + strings.Repeat("0000", 124), "9003", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var wrote string
+			server := New(map[byte]Unit{1: sink{last: &wrote}}, Options{Log: slog.New(slog.DiscardHandler)})
+			got := server.answer(t.Context(), 1, unhex(t, c.pdu))
+			if hex.EncodeToString(got) != c.want || wrote != c.wrote {
+				t.Errorf("got %x and %q written, want %s and %q", got, wrote, c.want, c.wrote)
+			}
+		})
+	}
+}
+
 // start serves on a free port until the test ends.
 func start(t *testing.T, opts Options) string {
 	t.Helper()
@@ -279,17 +317,23 @@ func FuzzReadFrame(f *testing.F) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	for _, seed := range []string{"0300020003", "0400020001", "06000000ff", "55", "030000007e", "03ffff0002"} {
+	for _, seed := range []string{"0300020003", "0400020001", "06000000ff", "55", "030000007e", "03ffff0002", "100003000204000100ff"} {
 		b, _ := hex.DecodeString(seed)
 		f.Add(byte(1), b)
+		f.Add(byte(2), b)
 	}
 	server := New(map[byte]Unit{1: ramp{}}, Options{Log: slog.New(slog.DiscardHandler)})
+	server.units[2] = sink{last: new(string)}
 	f.Fuzz(func(t *testing.T, unit byte, pdu []byte) {
 		if len(pdu) == 0 || len(pdu) > maxPDU {
 			return // readFrame lets none of these pass
 		}
 		got := server.answer(context.Background(), unit, pdu)
 		switch {
+		case got[0] == writeSingle, got[0] == writeMultiple:
+			if unit != 2 || !bytes.Equal(got, pdu[:5]) {
+				t.Fatalf("%x: answer %x", pdu, got)
+			}
 		case got[0]&0x80 == 0:
 			if got[0] != pdu[0] || len(got) < 4 || len(got) > maxPDU || len(got) != 2+int(got[1]) {
 				t.Fatalf("%x: answer %x", pdu, got)

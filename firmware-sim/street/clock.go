@@ -1,6 +1,12 @@
 package street
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
 
 // Clock turns wall time into community time.
 type Clock struct {
@@ -32,3 +38,114 @@ func (c Clock) Wall(community time.Time) time.Time {
 	rest := (seconds-whole*c.Rate)*int64(time.Second) + nanos // below rate × 10^9, at most 10^14
 	return time.Unix(c.Start.Unix()+whole, int64(c.Start.Nanosecond())+(rest+c.Rate-1)/c.Rate).UTC()
 }
+
+// Errors of moving the time by hand.
+var (
+	// ErrRuns is returned for a street whose time goes on by itself.
+	ErrRuns = errors.New("the clock goes by itself")
+	// ErrBackwards is returned for an instant that is over.
+	ErrBackwards = errors.New("time does not go back")
+	// ErrTooFar is returned for an instant further away than a history may be long.
+	ErrTooFar = errors.New("too far")
+)
+
+// hand is a community time that stands still until it is moved.
+type hand struct {
+	moving sync.Mutex // held by the one that moves it
+
+	mu sync.Mutex
+	at time.Time
+}
+
+func (h *hand) now() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at
+}
+
+func (h *hand) set(at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = at
+}
+
+// Pusher is what sends a meter's readings by itself.
+type Pusher interface {
+	// Push sends the reading of a refresh and returns when it is on its way. An error
+	// says that nobody was there to send it to; it is not tried again.
+	Push(ctx context.Context, index int64) error
+}
+
+// Manual says whether time stands still until Move.
+func (s *Street) Manual() bool { return s.manual != nil }
+
+// Moved says what a move of the time did.
+type Moved struct {
+	Refreshes int64 // that came and went
+	Sent      int64 // pushes
+	Lost      int64 // pushes that nobody was there for
+}
+
+// Move sets a manual clock to an instant. Each refresh on the way is pushed by
+// each pusher in turn, in their order, before the next one comes. If the context
+// ends meanwhile, time stands at the refresh that was reached.
+func (s *Street) Move(ctx context.Context, to time.Time) (moved Moved, err error) {
+	if s.manual == nil {
+		return moved, ErrRuns
+	}
+	s.manual.moving.Lock()
+	defer s.manual.moving.Unlock()
+	if now := s.Now(); to.Before(now) {
+		return moved, fmt.Errorf("%s is before %s: %w", to.Format(time.RFC3339Nano), now.Format(time.RFC3339Nano), ErrBackwards)
+	}
+	if to.Year() > 9999 || s.index(to)-s.first > maxRefreshes {
+		return moved, fmt.Errorf("%s is %w: want at most %d refreshes after the epoch", to.Format(time.RFC3339), ErrTooFar, maxRefreshes)
+	}
+	for index := s.Latest() + 1; index <= s.index(to); index++ {
+		s.manual.set(s.At(index))
+		moved.Refreshes++
+		for _, p := range s.pushers {
+			if err := p.Push(ctx, index); err == nil {
+				moved.Sent++
+			} else if ctx.Err() == nil {
+				moved.Lost++
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return moved, fmt.Errorf("moving the time: %w", err)
+		}
+	}
+	s.manual.set(to.UTC())
+	return moved, nil
+}
+
+// Run has the pushers send at each refresh until the context ends; those of a
+// manual clock are asked by Move. It is called once, before any Move.
+func (s *Street) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if s.manual != nil {
+		return nil
+	}
+	for _, p := range s.pushers {
+		wg.Go(func() { s.push(ctx, p) })
+	}
+	return nil
+}
+
+// push asks one pusher at each refresh; while it is slow, refreshes pass it by.
+func (s *Street) push(ctx context.Context, p Pusher) {
+	for {
+		timer := time.NewTimer(max(0, s.Until(s.Latest()+1)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+			_ = p.Push(ctx, s.Latest()) // the pusher tells who cares
+		}
+	}
+}
+
+// Push adds pushers, before Run.
+func (s *Street) Push(pushers ...Pusher) { s.pushers = append(s.pushers, pushers...) }

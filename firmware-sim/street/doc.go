@@ -9,6 +9,8 @@
 // stays as it is in between. A wall clock that is set back does not take the
 // meters back: [Street.Latest] never falls.
 //
+// A manual clock stands still until [Street.Move] moves it, and never goes back.
+//
 // # The past is not stored
 //
 // A street keeps no files. What a meter shows is a function of configuration
@@ -23,5 +25,6 @@
 // exports what the panels produce and never imports. A battery's meter imports
 // what it is charged with and exports what it gives.
 //
-// A Street may be used by many goroutines and starts none.
+// A Street may be used by many goroutines. [Street.Run] starts one for each
+// pusher and waits for them.
 package street

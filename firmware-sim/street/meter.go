@@ -29,7 +29,8 @@ type Meter struct {
 	Topic      string
 	Device     device.Device
 
-	house *House
+	street *Street
+	house  *House
 	// What the counters showed when time began: these meters have been in use.
 	importStart, exportStart home.MilliWattHours
 }
@@ -41,14 +42,14 @@ const (
 	highestStart = 1900 * 1_000_000
 )
 
-func newMeter(h *House, c config.Device, homeSeed uint64) (*Meter, error) {
+func newMeter(s *Street, h *House, c config.Device, homeSeed uint64) (*Meter, error) {
 	kind, ok := device.Lookup(c.Definition)
 	if !ok {
 		return nil, fmt.Errorf("there is no device %q", c.Definition)
 	}
 	m := &Meter{
 		Role: c.Role, Definition: c.Definition, Protocol: kind.Protocol, Unit: c.Unit, Topic: c.Topic,
-		house:       h,
+		street: s, house: h,
 		importStart: home.CounterStart(homeSeed, c.Role+" import", lowestStart, highestStart),
 		exportStart: home.CounterStart(homeSeed, c.Role+" export", lowestStart, highestStart),
 	}
@@ -84,6 +85,9 @@ func readKey(file string) (ed25519.PrivateKey, error) {
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }
+
+// Latest is the newest refresh that has come.
+func (m *Meter) Latest() int64 { return m.street.Latest() }
 
 // First is the refresh at which the meter's time begins.
 func (m *Meter) First() int64 { return m.house.history.First() }

@@ -32,8 +32,10 @@ type Street struct {
 	refresh int64 // milliseconds
 	first   int64 // the refresh at or before the epoch
 	now     func() time.Time
+	manual  *hand        // nil: time goes by itself
 	latest  atomic.Int64 // the newest refresh that was asked for
 	houses  []*House
+	pushers []Pusher
 }
 
 // House is one home with its meters.
@@ -57,6 +59,9 @@ func New(cfg *config.Config, now func() time.Time) (*Street, error) {
 		now:     now,
 	}
 	s.latest.Store(s.first)
+	if cfg.Clock.Manual {
+		s.manual = &hand{at: cfg.Clock.Epoch}
+	}
 	if n := s.Latest() - s.first; n > maxRefreshes {
 		return nil, fmt.Errorf("community time is %v: %d refreshes since the epoch %v, want at most %d: choose a later clock.epoch or clock.start, or a longer refresh",
 			s.Now().Format(time.RFC3339), n, cfg.Clock.Epoch.Format(time.RFC3339), maxRefreshes)
@@ -111,7 +116,7 @@ func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
 	}
 	house := &House{ID: c.ID, home: h, refresh: s.refresh, history: home.NewHistory(h, s.refresh, s.first-1)}
 	for _, d := range c.Devices {
-		m, err := newMeter(house, d, seed)
+		m, err := newMeter(s, house, d, seed)
 		if err != nil {
 			return nil, fmt.Errorf("%s meter: %w", d.Role, err)
 		}
@@ -158,7 +163,12 @@ func (s *Street) House(id string) (*House, bool) {
 }
 
 // Now is the community time.
-func (s *Street) Now() time.Time { return s.clock.Community(s.now()) }
+func (s *Street) Now() time.Time {
+	if s.manual != nil {
+		return s.manual.now()
+	}
+	return s.clock.Community(s.now())
+}
 
 // Latest is the newest refresh at or before now. It never falls, and is never
 // before the epoch's.

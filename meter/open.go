@@ -116,6 +116,9 @@ func openModbus(c Config, d Definition, a address) (Source, error) {
 	if pool == nil {
 		pool = modbus.NewPool(modbus.Options{Timeout: c.Timeout, Log: c.Log})
 	}
-	bus, release := pool.Get(a.host)
+	bus, release, err := pool.Get(modbus.TCP(a.host))
+	if err != nil {
+		return nil, err
+	}
 	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}, nil
 }

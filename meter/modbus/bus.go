@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"sync"
 	"time"
-
-	goburrow "github.com/goburrow/modbus"
 )
 
 // Functions that Read accepts.
@@ -18,27 +16,17 @@ const (
 	ReadInput   uint8 = 4
 )
 
-// MaxRegisters is the most that one request can ask for.
-const MaxRegisters = 125
-
-var (
-	// ErrBadReply says that something came back that is not the answer to the request.
-	ErrBadReply = errors.New("not the answer to the request")
-	// ErrBackoff says that the unit failed lately and is left alone for a while.
-	ErrBackoff = errors.New("unit is left alone after failures")
-	// ErrClosed says that the bus was closed.
-	ErrClosed = errors.New("bus is closed")
-	// ErrRequest says that the request itself is not possible.
-	ErrRequest = errors.New("impossible request")
+// Functions by which registers are written.
+const (
+	writeOne  uint8 = 6
+	writeMany uint8 = 16
 )
 
-// Exception is a proper refusal by a device.
-type Exception struct {
-	Unit, Function, Code uint8
-	text                 string
-}
-
-func (e *Exception) Error() string { return fmt.Sprintf("unit %d: %s", e.Unit, e.text) }
+// MaxRegisters is the most that one request can ask for, MaxWritten the most that one can write.
+const (
+	MaxRegisters = 125
+	MaxWritten   = 123
+)
 
 // Options of a Bus. The zero value is right for devices in the field; tests shorten the times.
 type Options struct {
@@ -47,6 +35,7 @@ type Options struct {
 	// DialEvery is the shortest time between two dials; default 1 s.
 	DialEvery time.Duration
 	// BackoffStep is how long a unit is left alone per failure in a row, BackoffMax the longest; default 2 s and 5 min.
+	// A line that cannot be opened is left alone likewise, but for 30 s at most.
 	BackoffStep, BackoffMax time.Duration
 	Log                     *slog.Logger
 }
@@ -66,136 +55,186 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Bus is one connection to one host:port, shared by all units behind it. It is safe for concurrent use; requests take
-// turns.
+// Bus is one line, shared by all units on it. It is safe for concurrent use; requests take turns, see turns.
 type Bus struct {
-	address string
+	line    Line
 	options Options
-	turn    chan struct{}   // holds one token: who has it owns everything below
+	turns   turns
 	life    context.Context // ends with Close and interrupts what is under way
 	end     context.CancelFunc
+	health  health
 
-	conn       net.Conn
-	generation uint64 // rises with every connection
-	lastDial   time.Time
-	lastID     uint16
-	units      map[uint8]*unit
+	// Who has the turn owns the rest.
+	port     port
+	opened   uint64 // how often the line was
+	lastDial time.Time
+	lastID   uint16
 }
 
-type unit struct {
-	failures int
-	until    time.Time
-}
-
-// NewBus makes a bus. It dials with the first request.
-func NewBus(address string, o Options) *Bus {
-	b := &Bus{address: address, options: o.withDefaults(), turn: make(chan struct{}, 1), units: map[uint8]*unit{}}
+// NewBus makes a bus. It opens the line with the first request.
+func NewBus(l Line, o Options) *Bus {
+	b := &Bus{line: l, options: o.withDefaults()}
+	b.health = health{step: b.options.BackoffStep, most: b.options.BackoffMax, units: map[uint8]*failures{}}
 	b.life, b.end = context.WithCancel(context.Background())
-	b.turn <- struct{}{}
 	return b
 }
 
-// Close interrupts the request that is under way and closes the connection.
+// Close interrupts the request that is under way and closes the line. Requests that wait fail with ErrClosed.
 func (b *Bus) Close() error {
 	b.end()
-	<-b.turn
-	defer func() { b.turn <- struct{}{} }()
+	if err := b.turns.take(context.Background(), closing); err != nil {
+		return err
+	}
+	defer b.turns.give()
 	b.drop()
 	return nil
 }
 
 // Read reads count registers of a unit with function 3 or 4. It returns exactly count registers or an error, and the
-// generation of the connection that they came by: a higher one than before means that the device may have changed.
-func (b *Bus) Read(ctx context.Context, unitID, function uint8, address, count uint16) ([]uint16, uint64, error) {
+// generation of what they came by: a higher one than before means that the device may be another one.
+func (b *Bus) Read(ctx context.Context, unit, function uint8, address, count uint16) ([]uint16, uint64, error) {
 	if function != ReadHolding && function != ReadInput {
 		return nil, 0, fmt.Errorf("function: got %d, expected 3 or 4: %w", function, ErrRequest)
 	}
 	if count < 1 || count > MaxRegisters || int(address)+int(count) > 1<<16 {
 		return nil, 0, fmt.Errorf("registers: got %d from %d, expected 1 to %d within 65536: %w", count, address, MaxRegisters, ErrRequest)
 	}
-	select {
-	case <-b.turn:
-		defer func() { b.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return nil, 0, fmt.Errorf("waiting for the bus %s: %w", b.address, ctx.Err())
-	}
-	if b.life.Err() != nil {
-		return nil, 0, ErrClosed
-	}
-	u := b.units[unitID]
-	if u == nil {
-		u = &unit{}
-		b.units[unitID] = u
-	}
-	if wait := time.Until(u.until); wait > 0 {
-		return nil, 0, fmt.Errorf("%s unit %d, failed %d times, for another %v: %w", b.address, unitID, u.failures, wait.Round(time.Millisecond), ErrBackoff)
-	}
-	words, err := b.request(ctx, unitID, function, address, count)
-	b.judge(ctx, u, unitID, err)
+	data, generation, err := b.do(ctx, call{unit: unit, function: function, address: address, count: count})
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading %d registers from %d of %s unit %d: %w", count, address, b.address, unitID, err)
-	}
-	return words, b.generation, nil
-}
-
-// judge keeps the back-off of a unit. A caller that went away says nothing about the unit.
-func (b *Bus) judge(ctx context.Context, u *unit, unitID uint8, err error) {
-	var refused *Exception
-	switch {
-	case err == nil, errors.As(err, &refused) && !gatewayFailed(refused.Code):
-		u.failures, u.until = 0, time.Time{}
-	case errors.Is(ctx.Err(), context.Canceled), b.life.Err() != nil, errors.Is(err, errTooSoon):
-	default:
-		u.failures++
-		wait := min(b.options.BackoffStep*time.Duration(u.failures), b.options.BackoffMax)
-		u.until = time.Now().Add(wait)
-		b.options.Log.DebugContext(ctx, "modbus unit left alone", "address", b.address, "unit", unitID, "failures", u.failures, "wait", wait, "err", err)
-	}
-}
-
-// gatewayFailed tells the exceptions by which a gateway says that the unit behind it does not answer.
-func gatewayFailed(code uint8) bool {
-	return code == goburrow.ExceptionCodeGatewayPathUnavailable || code == goburrow.ExceptionCodeGatewayTargetDeviceFailedToRespond
-}
-
-func (b *Bus) request(ctx context.Context, unitID, function uint8, address, count uint16) ([]uint16, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.options.Timeout)
-	defer cancel()
-	stop := context.AfterFunc(b.life, cancel) //nolint:contextcheck // Close interrupts, whoever asked
-	defer stop()
-	handler := goburrow.NewTCPClientHandler(b.address) // used for its packager only; it never dials
-	handler.SlaveId = unitID
-	e := exchange{ctx: ctx, bus: b, Packager: handler, count: count}
-	client := goburrow.NewClient2(&e, &e)
-	read := client.ReadHoldingRegisters
-	if function == ReadInput {
-		read = client.ReadInputRegisters
-	}
-	data, err := read(address, count)
-	if refused, ok := errors.AsType[*goburrow.ModbusError](err); ok {
-		return nil, &Exception{Unit: unitID, Function: function, Code: refused.ExceptionCode, text: refused.Error()}
-	}
-	if err == nil && len(data) != 2*int(count) {
-		err = fmt.Errorf("got %d bytes, expected %d: %w", len(data), 2*count, ErrBadReply)
-	}
-	if err != nil {
-		b.drop()
-		return nil, err
+		return nil, 0, fmt.Errorf("reading %d registers from %d of %s unit %d: %w", count, address, b.line, unit, err)
 	}
 	words := make([]uint16, count)
 	for i := range words {
 		words[i] = binary.BigEndian.Uint16(data[2*i:])
 	}
-	return words, nil
+	return words, generation, nil
 }
 
-// drop closes the connection; the next request dials.
-func (b *Bus) drop() {
-	if b.conn != nil {
-		_ = b.conn.Close() // it is being given up
-		b.conn = nil
+// Write writes holding registers of a unit with function 16. It is sent at most once: after ErrUncertain the device may
+// have taken it, after any other error it did not. That it was confirmed does not say that the device holds on to it;
+// read back what matters.
+func (b *Bus) Write(ctx context.Context, unit uint8, address uint16, words []uint16) error {
+	if len(words) < 1 || len(words) > MaxWritten || int(address)+len(words) > 1<<16 {
+		return fmt.Errorf("registers: got %d to write from %d, expected 1 to %d within 65536: %w", len(words), address, MaxWritten, ErrRequest)
+	}
+	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words})
+}
+
+// WriteSingle writes one holding register with function 6, for devices that know no other. The rest is as with Write.
+func (b *Bus) WriteSingle(ctx context.Context, unit uint8, address, word uint16) error {
+	return b.write(ctx, call{unit: unit, function: writeOne, address: address, count: 1, words: []uint16{word}})
+}
+
+func (b *Bus) write(ctx context.Context, c call) error {
+	if _, _, err := b.do(ctx, c); err != nil {
+		return fmt.Errorf("writing %d registers from %d of %s unit %d: %w", c.count, c.address, b.line, c.unit, err)
+	}
+	return nil
+}
+
+// do waits for the unit's turn and makes one request.
+func (b *Bus) do(ctx context.Context, c call) ([]byte, uint64, error) {
+	if err := b.health.refuses(c.unit); err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(b.life, cancel) //nolint:contextcheck // Close interrupts, whoever asked
+	defer stop()
+	if err := b.turns.take(ctx, int(c.unit)); err != nil {
+		if b.life.Err() != nil {
+			return nil, 0, ErrClosed
+		}
+		return nil, 0, fmt.Errorf("waiting for the line: %w", err)
+	}
+	defer b.turns.give()
+	if b.life.Err() != nil {
+		return nil, 0, ErrClosed
+	}
+	if err := b.health.refuses(c.unit); err != nil {
+		return nil, 0, err // it failed while this request waited
+	}
+	data, err := b.request(ctx, c)
+	b.judge(ctx, c.unit, err)
+	return data, b.opened, err
+}
+
+// judge keeps the back-off. A caller that went away says nothing about the unit.
+func (b *Bus) judge(ctx context.Context, unit uint8, err error) {
+	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errTooSoon)) {
+		return
+	}
+	if wait := b.health.note(unit, err); wait > 0 {
+		b.options.Log.DebugContext(ctx, "modbus unit left alone", "line", b.line.String(), "unit", unit, "wait", wait, "err", err)
 	}
 }
 
-// FromGateway reports whether it is not the device that refuses but the gateway before it, which cannot reach it.
-func (e *Exception) FromGateway() bool { return gatewayFailed(e.Code) }
+// drop closes the line; the next request opens it.
+func (b *Bus) drop() {
+	if b.port != nil {
+		_ = b.port.Close() // it is being given up
+		b.port = nil
+	}
+}
+
+// health is what is known of the units of a line and of the line itself. It is safe for concurrent use.
+type health struct {
+	step, most time.Duration
+	mu         sync.Mutex
+	line       failures
+	units      map[uint8]*failures
+}
+
+// failures are those in a row.
+type failures struct {
+	count int
+	until time.Time
+	last  error
+}
+
+// lineMost is the longest that a line is left alone: it must come back soon after somebody plugged it in again.
+const lineMost = 30 * time.Second
+
+// refuses says why a unit is not to be asked now.
+func (h *health) refuses(unit uint8) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range []*failures{&h.line, h.units[unit]} {
+		if f == nil {
+			continue
+		}
+		if wait := time.Until(f.until); wait > 0 {
+			// %v: what this wraps is the back-off, not its cause.
+			return fmt.Errorf("%w, %d in a row, for another %v; last: %v", ErrBackoff, f.count, wait.Round(time.Millisecond), f.last) //nolint:errorlint // see above
+		}
+	}
+	return nil
+}
+
+// note takes the outcome of a request and returns for how long the unit or the line is left alone.
+func (h *health) note(unit uint8, err error) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := errors.AsType[*lineError](err); ok {
+		return h.line.add(err, h.step, min(h.most, lineMost))
+	}
+	h.line = failures{}
+	if refused, ok := errors.AsType[*Exception](err); err == nil || ok && !refused.FromGateway() {
+		delete(h.units, unit)
+		return 0
+	}
+	f := h.units[unit]
+	if f == nil {
+		f = &failures{}
+		h.units[unit] = f
+	}
+	return f.add(err, h.step, h.most)
+}
+
+func (f *failures) add(err error, step, most time.Duration) time.Duration {
+	f.count++
+	f.last = err
+	wait := min(step*time.Duration(f.count), most)
+	f.until = time.Now().Add(wait)
+	return wait
+}

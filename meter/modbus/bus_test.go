@@ -31,7 +31,8 @@ func quick() modbus.Options {
 type request struct {
 	id             uint16
 	unit, function uint8
-	address, count uint16
+	address, count uint16 // of function 6: count is the word
+	words          []byte // of function 16
 }
 
 // server is a device of one's own making, for devices that lie. serve handles one connection; n counts them from 0.
@@ -83,12 +84,20 @@ func newServer(t *testing.T, serve func(conn net.Conn, n int)) *server {
 func (s *server) address() string { return s.listener.Addr().String() }
 
 func readRequest(conn net.Conn) (request, error) {
-	var b [12]byte
-	if _, err := io.ReadFull(conn, b[:]); err != nil {
+	var b [260]byte
+	if _, err := io.ReadFull(conn, b[:12]); err != nil {
 		return request{}, err
 	}
 	be := binary.BigEndian
-	return request{id: be.Uint16(b[:]), unit: b[6], function: b[7], address: be.Uint16(b[8:]), count: be.Uint16(b[10:])}, nil
+	end := 6 + int(be.Uint16(b[4:]))
+	if _, err := io.ReadFull(conn, b[12:end]); err != nil {
+		return request{}, err
+	}
+	r := request{id: be.Uint16(b[:]), unit: b[6], function: b[7], address: be.Uint16(b[8:]), count: be.Uint16(b[10:])}
+	if end > 12 {
+		r.words = b[13:end]
+	}
+	return r, nil
 }
 
 // frame is a reply with the given body after the unit.
@@ -267,7 +276,7 @@ func TestHostile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, c.serve)
-			bus := modbus.NewBus(s.address(), quick())
+			bus := modbus.NewBus(modbus.TCP(s.address()), quick())
 			defer bus.Close()
 			want := []uint16{held(unit, address), held(unit, address+1)}
 			got, _, err := bus.Read(t.Context(), unit, modbus.ReadHolding, address, count)
@@ -303,7 +312,7 @@ func TestAlwaysIDZero(t *testing.T) {
 			_, _ = conn.Write(answer(r))
 		}
 	})
-	bus := modbus.NewBus(s.address(), quick())
+	bus := modbus.NewBus(modbus.TCP(s.address()), quick())
 	defer bus.Close()
 	for range 5 {
 		if got, _, err := bus.Read(t.Context(), 1, modbus.ReadInput, 0, 1); err == nil {
@@ -326,7 +335,7 @@ func TestException(t *testing.T) {
 	})
 	o := quick()
 	o.BackoffStep, o.BackoffMax = time.Hour, time.Hour
-	bus := modbus.NewBus(s.address(), o)
+	bus := modbus.NewBus(modbus.TCP(s.address()), o)
 	defer bus.Close()
 	for code := range uint8(12) {
 		if code == 0 {
@@ -354,7 +363,11 @@ func TestUnitsShareABus(t *testing.T) {
 	var all sync.WaitGroup
 	for unit := range uint8(8) {
 		all.Go(func() {
-			bus, release := pool.Get(s.address())
+			bus, release, err := pool.Get(modbus.TCP(s.address()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
 			defer func() { _ = release() }()
 			for i := range uint16(50) {
 				got, generation, err := bus.Read(t.Context(), unit, modbus.ReadInput, i, 1)
@@ -365,7 +378,7 @@ func TestUnitsShareABus(t *testing.T) {
 			}
 		})
 		if unit == 0 {
-			keep, release := pool.Get(s.address()) // so that the bus outlives a goroutine that ends early
+			keep, release, _ := pool.Get(modbus.TCP(s.address())) // so that the bus outlives a goroutine that ends early
 			if keep == nil {
 				t.Fatal("no bus")
 			}
@@ -393,7 +406,7 @@ func TestBackoff(t *testing.T) {
 	})
 	o := quick()
 	o.BackoffStep, o.BackoffMax = time.Hour, time.Hour
-	bus := modbus.NewBus(s.address(), o)
+	bus := modbus.NewBus(modbus.TCP(s.address()), o)
 	defer bus.Close()
 	if _, _, err := bus.Read(t.Context(), 1, modbus.ReadHolding, 0, 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("dead unit: got %v", err)
@@ -415,7 +428,7 @@ func TestDialEvery(t *testing.T) {
 	s := newServer(t, func(conn net.Conn, _ int) { _, _ = readRequest(conn) })
 	o := quick()
 	o.Timeout, o.DialEvery = time.Second, 40*time.Millisecond
-	bus := modbus.NewBus(s.address(), o)
+	bus := modbus.NewBus(modbus.TCP(s.address()), o)
 	defer bus.Close()
 	begin := time.Now()
 	for range 3 {
@@ -447,7 +460,7 @@ func TestContext(t *testing.T) {
 	})
 	o := quick()
 	o.Timeout, o.BackoffStep, o.BackoffMax = time.Minute, time.Hour, time.Hour
-	bus := modbus.NewBus(s.address(), o)
+	bus := modbus.NewBus(modbus.TCP(s.address()), o)
 	defer bus.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error)
@@ -481,7 +494,11 @@ func TestClose(t *testing.T) {
 	o := quick()
 	o.Timeout = time.Minute
 	pool := modbus.NewPool(o)
-	bus, release := pool.Get(s.address())
+	bus, release, err := pool.Get(modbus.TCP(s.address()))
+	if err != nil {
+		t.Error(err)
+		return
+	}
 	failed := make(chan error)
 	go func() {
 		_, _, err := bus.Read(t.Context(), 1, modbus.ReadHolding, 0, 1)
@@ -503,7 +520,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestImpossibleRequests(t *testing.T) {
-	bus := modbus.NewBus("127.0.0.1:1", quick())
+	bus := modbus.NewBus(modbus.TCP("127.0.0.1:1"), quick())
 	defer bus.Close()
 	for _, c := range []struct {
 		function       uint8

@@ -5,48 +5,72 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"time"
 
 	goburrow "github.com/goburrow/modbus"
 )
 
-const (
-	headerSize = 7
-	// minLength and maxLength bound the length field: unit, function and 1 to 252 more bytes.
-	minLength, maxLength = 3, 254
-	// silence is how long the line is listened to before a request.
-	silence = time.Millisecond
-)
-
-// errTooSoon says that a request ran out of time while waiting for its turn to dial; the unit is not to blame.
-var errTooSoon = errors.New("not dialling again")
-
-// exchange is one request and its reply: goburrow's packager with ids of our own, and our transporter.
-type exchange struct {
-	goburrow.Packager
-	ctx   context.Context //nolint:containedctx // goburrow's Transporter has no parameter for it; lives for one call
-	bus   *Bus
-	count uint16
+// call is one request as the caller puts it.
+type call struct {
+	unit, function uint8
+	address, count uint16
+	words          []uint16 // to be written
 }
 
-// Encode gives the request a transaction id that nobody can guess and that is not the last one's: a reply that was
-// late or sent ahead cannot fit.
-func (e *exchange) Encode(pdu *goburrow.ProtocolDataUnit) ([]byte, error) {
-	adu, err := e.Packager.Encode(pdu)
-	if err != nil {
+// writes reports whether the call changes something in the device.
+func (c call) writes() bool { return c.function == writeOne || c.function == writeMany }
+
+// exchange is one request and its reply: goburrow's client and packager, and our transporter.
+type exchange struct {
+	goburrow.Packager
+	call
+	ctx  context.Context //nolint:containedctx // goburrow's Transporter has no parameter for it; lives for one call
+	bus  *Bus
+	sent bool // the device may have seen the request
+}
+
+// request makes one request on the line. After an error that is no proper exception the line starts anew.
+func (b *Bus) request(ctx context.Context, c call) ([]byte, error) {
+	if err := b.wait(ctx); err != nil {
 		return nil, err
 	}
-	id := uint16(rand.Uint32()) //nolint:gosec // against accidents, not against an enemy on the line
-	if id == e.bus.lastID {
-		id++
+	ctx, cancel := context.WithTimeout(ctx, b.options.Timeout)
+	defer cancel()
+	handler := goburrow.NewTCPClientHandler(b.line.host) // used for its packager only; it never dials
+	handler.SlaveId = c.unit
+	e := exchange{ctx: ctx, bus: b, call: c, Packager: handler}
+	data, err := e.make(goburrow.NewClient2(&e, &e))
+	if refused, ok := errors.AsType[*goburrow.ModbusError](err); ok {
+		return nil, &Exception{Unit: c.unit, Function: c.function, Code: refused.ExceptionCode, text: refused.Error()}
 	}
-	e.bus.lastID = id
-	binary.BigEndian.PutUint16(adu, id)
-	return adu, nil
+	if err == nil && !c.writes() && len(data) != 2*int(c.count) {
+		err = fmt.Errorf("got %d bytes, expected %d: %w", len(data), 2*c.count, ErrBadReply)
+	}
+	if err == nil {
+		return data, nil
+	}
+	b.drop()
+	if e.sent && c.writes() {
+		return nil, fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	return nil, err
+}
+
+func (e *exchange) make(client goburrow.Client) ([]byte, error) {
+	switch e.function {
+	case ReadHolding:
+		return client.ReadHoldingRegisters(e.address, e.count)
+	case ReadInput:
+		return client.ReadInputRegisters(e.address, e.count)
+	case writeOne:
+		return client.WriteSingleRegister(e.address, e.words[0])
+	}
+	var data []byte
+	for _, w := range e.words {
+		data = binary.BigEndian.AppendUint16(data, w)
+	}
+	return client.WriteMultipleRegisters(e.address, e.count, data)
 }
 
 // Send sends a request and returns the reply, which has been checked against it.
@@ -54,40 +78,26 @@ func (e *exchange) Send(request []byte) ([]byte, error) {
 	if err := e.bus.connect(e.ctx); err != nil {
 		return nil, err
 	}
-	conn := e.bus.conn
+	p := e.bus.port
 	deadline, _ := e.ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
+	if err := p.SetDeadline(deadline); err != nil {
 		return nil, fmt.Errorf("setting the deadline: %w", err)
 	}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(e.ctx, func() {
 		defer close(interrupted)
-		_ = conn.SetDeadline(time.Unix(1, 0)) // a closed connection needs no interrupting
+		_ = p.SetDeadline(time.Unix(1, 0)) // a closed line needs no interrupting
 	})
 	defer func() {
 		if !stop() {
 			<-interrupted // else it could hit the next request
 		}
 	}()
-	if _, err := conn.Write(request); err != nil {
+	e.sent = true
+	if _, err := p.Write(request); err != nil {
 		return nil, e.failed("sending the request", err)
 	}
-	var reply [headerSize - 1 + maxLength]byte
-	if _, err := io.ReadFull(conn, reply[:headerSize]); err != nil {
-		return nil, e.failed("waiting for the reply", err)
-	}
-	length, err := checkHeader(request, reply[:headerSize])
-	if err != nil {
-		return nil, err
-	}
-	end := headerSize - 1 + length
-	if _, err := io.ReadFull(conn, reply[headerSize:end]); err != nil {
-		return nil, e.failed("waiting for the rest of the reply", err)
-	}
-	if err := checkBody(request, reply[headerSize:end], e.count); err != nil {
-		return nil, err
-	}
-	return reply[:end], nil
+	return e.receiveTCP(p, request)
 }
 
 // failed prefers the reason of the context to the deadline error that it caused.
@@ -98,80 +108,58 @@ func (e *exchange) failed(doing string, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%s: no answer in time: %w", doing, context.DeadlineExceeded)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", doing, explainTLS(err))
 }
 
-// checkHeader returns the length field of a reply that belongs to the request.
-func checkHeader(request, header []byte) (int, error) {
-	be := binary.BigEndian
-	if got, want := be.Uint16(header), be.Uint16(request); got != want {
-		return 0, fmt.Errorf("transaction id: got %d, expected %d: %w", got, want, ErrBadReply)
-	}
-	if got := be.Uint16(header[2:]); got != 0 {
-		return 0, fmt.Errorf("protocol id: got %d, expected 0: %w", got, ErrBadReply)
-	}
-	length := int(be.Uint16(header[4:]))
-	if length < minLength || length > maxLength {
-		return 0, fmt.Errorf("length: got %d, expected %d to %d: %w", length, minLength, maxLength, ErrBadReply)
-	}
-	if got, want := header[6], request[6]; got != want {
-		return 0, fmt.Errorf("unit: got %d, expected %d: %w", got, want, ErrBadReply)
-	}
-	return length, nil
-}
-
-// checkBody checks function, sizes and number of registers; body begins with the function.
-func checkBody(request, body []byte, count uint16) error {
-	const exception = 0x80
-	function := request[headerSize]
-	switch {
-	case len(body) < 2:
-		return fmt.Errorf("reply: got %d bytes, expected 2 at least: %w", len(body), ErrBadReply)
-	case body[0] == function|exception:
-		if len(body) != 2 || body[1] == 0 {
-			return fmt.Errorf("exception: got %d bytes and code %d, expected 2 bytes and a code above 0: %w", len(body), body[1], ErrBadReply)
-		}
-	case body[0] != function:
-		return fmt.Errorf("function: got %d, expected %d: %w", body[0], function, ErrBadReply)
-	case int(body[1]) != 2*int(count) || len(body) != 2+2*int(count):
-		return fmt.Errorf("registers: got %d bytes in a reply of %d, expected %d registers in %d: %w", body[1], len(body), count, 2+2*int(count), ErrBadReply)
-	}
-	return nil
-}
-
-// connect makes sure that there is a connection on which nothing waits to be read.
-func (b *Bus) connect(ctx context.Context) error {
-	if b.conn != nil && !silent(b.conn) {
-		b.drop()
-	}
-	if b.conn != nil {
+// wait keeps to the shortest time between two dials.
+func (b *Bus) wait(ctx context.Context) error {
+	if b.port != nil || b.lastDial.IsZero() {
 		return nil
 	}
-	if wait := b.options.DialEvery - time.Since(b.lastDial); wait > 0 && !b.lastDial.IsZero() {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%w for another %v: %w", errTooSoon, wait.Round(time.Millisecond), ctx.Err())
+	rest := b.options.DialEvery - time.Since(b.lastDial)
+	if rest <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w for another %v: %w", errTooSoon, rest.Round(time.Millisecond), ctx.Err())
+	}
+}
+
+// connect makes sure that the line is open and that nothing waits on it to be read.
+func (b *Bus) connect(ctx context.Context) error {
+	if b.port != nil && !silent(b.port) {
+		b.drop()
+		if err := b.wait(ctx); err != nil {
+			return err
 		}
 	}
-	b.lastDial = time.Now()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", b.address)
-	if err != nil {
-		return fmt.Errorf("dialling: %w", err)
+	if b.port != nil {
+		return nil
 	}
-	b.conn = conn
-	b.generation++
+	b.lastDial = time.Now()
+	p, err := b.line.open(ctx)
+	if err != nil {
+		return &lineError{err}
+	}
+	b.port = p
+	b.opened++
 	return nil
 }
 
+// silence is how long the line is listened to before a request.
+const silence = time.Millisecond
+
 // silent reports whether the other side neither sent something unasked nor closed.
-func silent(conn net.Conn) bool {
-	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+func silent(p port) bool {
+	if err := p.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		return false
 	}
 	var one [1]byte
-	n, err := conn.Read(one[:])
+	n, err := p.Read(one[:])
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -47,9 +47,9 @@ func FuzzModbusReply(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 255, 255, 9, 3}, true)
 	f.Fuzz(func(t *testing.T, reply []byte, patchID bool) {
 		const unit, address, count = 9, 40, 2
-		b := NewBus("unused", Options{})
+		b := NewBus(TCP("unused:1"), Options{})
 		conn := &lineConn{reply: bytes.Clone(reply), patchID: patchID}
-		b.conn = conn
+		b.port = conn
 		words, _, err := b.Read(t.Context(), unit, ReadHolding, address, count)
 		body := []byte{0, 0, 0, 7, unit, ReadHolding, 4}
 		fits := len(conn.reply) >= 13 && bytes.Equal(conn.reply[2:9], body) && binary.BigEndian.Uint16(conn.reply) == b.lastID

@@ -88,6 +88,8 @@ type Definition struct {
 	// Time is where a message says when it was made; nil if it does not, or without its zone.
 	Time  *TimePoint `yaml:"time,omitempty"`
 	Tests []Vector   `yaml:"tests"`
+	// Control is given for devices that can be led.
+	Control *Control `yaml:"control,omitempty"`
 }
 
 // Source is the id and version, as readings name it: "eastron-sdm630@1".

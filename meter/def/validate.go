@@ -62,6 +62,7 @@ func (d *Definition) validate() error {
 	default:
 		c.want(false, "protocol", strconv.Quote(d.Protocol), "modbus, sunspec or mqtt")
 	}
+	d.checkControl(&c)
 	return c.err
 }
 

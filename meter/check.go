@@ -25,7 +25,7 @@ func CheckDefinition(d Definition) error {
 			errs = append(errs, fmt.Errorf("definition %s: %q: %w: %w", d.ID, v.Name, ErrVector, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkControl(d))...)
 }
 
 // vectorTime stamps the samples of vectors.

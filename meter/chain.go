@@ -33,8 +33,9 @@ func NewChain(key ed25519.PrivateKey, state ChainState) (*Chain, error) {
 // State returns the state after the last reading.
 func (c *Chain) State() ChainState { return c.state }
 
-// NewEpoch begins a new epoch with the next reading: somebody approved that the counter was replaced or reset.
-func (c *Chain) NewEpoch() { c.state.Epoch++ }
+// BeginEpoch begins an epoch with the next reading: somebody approved that the counter was replaced or reset. An epoch
+// that is not above the present one changes nothing.
+func (c *Chain) BeginEpoch(epoch uint32) { c.state.Epoch = max(c.state.Epoch, epoch) }
 
 // Append makes the next reading of an accepted sample. It refuses a sample that knows no counter and one that is
 // older than the reading before.

@@ -44,7 +44,7 @@ func goldenReadings(t *testing.T) []meter.Reading {
 	var readings []meter.Reading
 	for i, s := range samples {
 		if i == 2 {
-			chain.NewEpoch()
+			chain.BeginEpoch(chain.State().Epoch + 1)
 		}
 		r, err := chain.Append(s)
 		if err != nil {

@@ -39,6 +39,7 @@ type Config struct {
 	Provider Provider
 	Network  Network // nil: /api/grid knows the newest interval only, and no transactions are taken
 	Bills    Bills   // nil: /api/bill has none
+	Meters   Meters  // nil: nothing is known of registrations, and nothing is approved
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI
 

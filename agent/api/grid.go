@@ -173,14 +173,14 @@ func (s *Server) registerGrid(api huma.API) {
 	})
 }
 
-// transactionsPath is the one path that takes more than reading.
+// transactionsPath is where signed transactions go.
 const transactionsPath = "/api/transactions"
 
 // loopbackOnly refuses what does not come from this machine.
 func loopbackOnly(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if r, _ := humago.Unwrap(ctx); !fromLoopback(r) {
-			_ = huma.WriteErr(api, ctx, http.StatusForbidden, "transactions are taken from this machine only")
+			_ = huma.WriteErr(api, ctx, http.StatusForbidden, "this is taken from this machine only")
 			return
 		}
 		next(ctx)

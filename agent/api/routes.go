@@ -61,7 +61,7 @@ type output[T any] struct{ Body T }
 func (s *Server) routes() (*http.ServeMux, error) {
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("Commonwatt agent", s.cfg.Version)
-	config.Info.Description = "One home's agent; all but /api/transactions only reads. Power in W, energy in Wh, money in micro-units of the currency, " +
+	config.Info.Description = "One home's agent; all but POST only reads. Power in W, energy in Wh, money in micro-units of the currency, " +
 		"prices in micro-units per kWh; null means unknown. Positive is into the home and into its consumers."
 	config.OpenAPIPath = "" // made once below: huma makes it on the first requests, unguarded
 	config.DocsPath = ""    // its pages load scripts from elsewhere
@@ -72,6 +72,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	s.registerAPI(api)
 	s.registerGrid(api)
 	s.registerBills(api)
+	s.registerMeters(api)
 	s.registerStream(api)
 
 	yaml, err := api.OpenAPI().YAML()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
@@ -20,6 +21,8 @@ type device struct {
 	source  meter.Source
 	tracker *meter.Tracker
 	view    deviceView
+	// approved is set by ApproveMeter and taken by the poll goroutine.
+	approved atomic.Bool
 }
 
 // deviceView is what is known of a device now.
@@ -31,6 +34,8 @@ type deviceView struct {
 	sample   meter.Sample
 	failures int    // reads in a row that gave nothing
 	unproven string // connection only: why its last boundary is not proven
+	waiting  bool   // another device or counter answers, and nobody has approved it
+	serial   string // of the device that answered last
 }
 
 // readTimeout bounds one look at a pull source on the wall clock.
@@ -163,7 +168,12 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 		h.failed(d, errNothingFresh)
 		return nil
 	}
-	decision := meter.Decision{Verdict: meter.Held, Sample: s, Reason: h.foreign(d, s)}
+	var r registration
+	if d.cfg.Role == RoleConnection {
+		r = h.registration()
+	}
+	h.adopt(d, s, r)
+	decision := meter.Decision{Verdict: meter.Held, Sample: s, Reason: h.foreign(d, s, r)}
 	if decision.Reason == "" {
 		decision = d.tracker.Offer(s)
 	}
@@ -193,12 +203,8 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 // foreign says why a sample of the connection is not of the meter that the ledger
 // knows; empty if it is, or while the ledger knows none. What another one
 // said before that is forgotten.
-func (h *Home) foreign(d *device, s meter.Sample) string {
-	if d.cfg.Role != RoleConnection {
-		return ""
-	}
-	r := h.registration()
-	if !r.metered {
+func (h *Home) foreign(d *device, s meter.Sample, r registration) string {
+	if d.cfg.Role != RoleConnection || !r.metered {
 		return ""
 	}
 	if got := h.prover.meterOf(s); got != r.meter {
@@ -217,7 +223,8 @@ func (h *Home) show(d *device, decision meter.Decision) {
 	h.mu.Lock()
 	v := &d.view
 	was := v.state
-	v.identity = identityText(decision.Sample.Identity)
+	v.identity, v.serial = identityText(decision.Sample.Identity), decision.Sample.Identity.Serial
+	v.waiting = decision.Verdict == meter.Replaced
 	switch decision.Verdict {
 	case meter.Accepted:
 		v.state, v.note, v.failures = api.MeterOK, "", 0

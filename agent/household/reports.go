@@ -123,6 +123,10 @@ type registration struct {
 	metered bool // and its meter too
 	meter   ledger.MeterID
 	from    market.Interval // the first that the meter reports
+	// Of the meter's counter, see ledger.Meter.
+	epochKnown bool
+	epoch      uint32
+	epochFrom  market.Interval
 }
 
 func (h *Home) registration() (r registration) {
@@ -138,6 +142,7 @@ func registrationOf(s *ledger.State, id market.HouseholdID) (r registration) {
 	r.member = true
 	if m, ok := s.Meter(member.Meter); ok && member.HasMeter {
 		r.metered, r.meter, r.from = true, member.Meter, m.From
+		r.epochKnown, r.epoch, r.epochFrom = m.EpochKnown, m.Epoch, m.EpochFrom
 	}
 	return r
 }

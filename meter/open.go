@@ -21,11 +21,11 @@ type Definition = def.Definition
 // be empty.
 func Definitions(dir string) ([]Definition, error) { return def.Load(dir) }
 
-// FindDefinition returns one definition by id. An unknown id is a *ConfigError that lists what there is.
+// FindDefinition returns one definition by id. An unknown id is a *ConfigError that names those most like it.
 func FindDefinition(dir, id string) (Definition, error) {
 	d, ids, err := def.Find(dir, id)
 	if errors.Is(err, def.ErrNotFound) {
-		return Definition{}, &ConfigError{Field: "definition", Got: id, Want: "one of " + strings.Join(ids, ", ")}
+		return Definition{}, &ConfigError{Field: "definition", Got: id, Want: fmt.Sprintf("one of the %d that `commonwatt meter list` shows, such as %s", len(ids), strings.Join(nearest(id, ids, 3), ", "))}
 	}
 	return d, err
 }

@@ -70,7 +70,7 @@ func TestOpenRefuses(t *testing.T) {
 		config      meter.Config
 		field, want string
 	}{
-		{meter.Config{Definition: "sdm630", Address: "tcp://h:502"}, "definition", "one of commonwatt-signed, eastron-sdm"},
+		{meter.Config{Definition: "sdm630", Address: "tcp://h:502"}, "definition", "shows, such as eastron-sdm630"},
 		{meter.Config{Definition: modbus}, "address", "tcp://192.168.1.20:502 (eastron-sdm630)"},
 		{meter.Config{Definition: modbus, Address: "192.168.1.20:502"}, "address", "beginning with tcp://"},
 		{meter.Config{Definition: modbus, Address: "mqtt://h:1883/kitchen"}, "address", "beginning with tcp://"},

@@ -1,0 +1,39 @@
+package meter
+
+import (
+	"cmp"
+	"slices"
+)
+
+// nearest returns the n names that are most like a mistyped one, best first: by the number of letters to insert,
+// delete or exchange. Names are short (def bounds them), so the plain algorithm does.
+func nearest(mistyped string, names []string, n int) []string {
+	const longest = 64
+	mistyped = mistyped[:min(len(mistyped), longest)]
+	sorted := slices.Clone(names)
+	slices.SortStableFunc(sorted, func(a, b string) int {
+		return cmp.Compare(edits(mistyped, a), edits(mistyped, b))
+	})
+	return sorted[:min(n, len(sorted))]
+}
+
+// edits is the distance of Levenshtein, by its recurrence over prefixes.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1) // of the prefix of a before
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -117,14 +117,13 @@ var sunSpecTypes = map[string]string{
 }
 
 func (l *ControlLayout) laySunSpec(s Survey) error {
-	known, err := models()
-	if err != nil {
-		return err
-	}
 	ends := map[uint16]*placedModel{}
 	for _, name := range slices.Sorted(maps.Keys(l.control.Points)) {
 		p := l.control.Points[name]
-		m := known[p.Model]
+		m, err := sunspec.Lookup(p.Model)
+		if err != nil {
+			return err
+		}
 		block, err := sunspec.Find(s.blocks, m)
 		if err != nil && p.Optional {
 			continue
@@ -164,7 +163,7 @@ func (l *ControlLayout) read(ctx context.Context, read ReadRegisters) (held, err
 		}
 	}
 	for _, m := range l.models {
-		words, err := readModel(ctx, read, m.block, m.end)
+		words, err := readSpan(ctx, read, m.block, sunspec.Span{Count: m.end})
 		if err != nil {
 			return nil, err
 		}

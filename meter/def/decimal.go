@@ -100,17 +100,23 @@ func (d decimal) signed(shift int) (int64, error) {
 	return quo.Int64(), nil
 }
 
-// float32Decimal is the exact value of a float32: every one is an integer divided by a power of two, and so a finite
-// decimal too.
-func float32Decimal(f float32) (decimal, error) {
-	v := float64(f)
+// floatDecimal is the exact value of a float: every one is an integer divided by a power of two, and so a finite decimal
+// too.
+func floatDecimal(v float64) (decimal, error) {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return decimal{}, fmt.Errorf("got %v: %w", v, errNotNumber)
 	}
 	frac, exp := math.Frexp(math.Abs(v))
-	mantissa := big.NewInt(int64(math.Ldexp(frac, 24)))
-	exp -= 24
+	mantissa := big.NewInt(int64(math.Ldexp(frac, 53)))
+	exp -= 53
+	if zeros := int(mantissa.TrailingZeroBits()); zeros > 0 { //nolint:gosec // below 64
+		mantissa.Rsh(mantissa, uint(zeros)) //nolint:gosec // not negative
+		exp += zeros
+	}
 	d := decimal{neg: math.Signbit(v), mantissa: mantissa}
+	if mantissa.Sign() == 0 {
+		return d, nil
+	}
 	if exp >= 0 {
 		mantissa.Lsh(mantissa, uint(exp))
 		return d, nil
@@ -119,6 +125,25 @@ func float32Decimal(f float32) (decimal, error) {
 	mantissa.Mul(mantissa, new(big.Int).Exp(big.NewInt(5), big.NewInt(int64(-exp)), nil))
 	d.exp = exp
 	return d, nil
+}
+
+// String is the number in full, without an exponent.
+func (d decimal) String() string {
+	digits := d.mantissa.String()
+	if d.exp > 0 {
+		if digits != "0" {
+			digits += strings.Repeat("0", d.exp)
+		}
+	} else if d.exp < 0 {
+		if missing := 1 - d.exp - len(digits); missing > 0 {
+			digits = strings.Repeat("0", missing) + digits
+		}
+		digits = digits[:len(digits)+d.exp] + "." + digits[len(digits)+d.exp:]
+	}
+	if d.neg && d.mantissa.Sign() != 0 {
+		return "-" + digits
+	}
+	return digits
 }
 
 // float32StepWh is the distance between neighbouring float32 values around f × 10^shift, in whole units rounded up.

@@ -25,21 +25,21 @@ func builtin(tb testing.TB, name string) string {
 // TestParseRefuses changes one thing in a good file and expects an error that names it and says what is right.
 func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct{ file, old, new, want string }{
-		{"eastron-sdm630", "max_power_w:", "max_power:", `unknown field "max_power"`},
+		{"eastron-sdm630", "max_power_w:", "max_power:", `max_power: unknown key, expected max_power_w`},
 		{"eastron-sdm630", "id: eastron-sdm630", "id: Eastron SDM630", `id: got "Eastron SDM630", expected 1 to 64 of a-z, 0-9 and -`},
 		{"eastron-sdm630", "version: 1", "version: 0", "version: got 0, expected a number from 1"},
-		{"eastron-sdm630", "version: 1", "version: one", "version: one"},
+		{"eastron-sdm630", "version: 1", "version: one", `version: got "one", expected a whole number`},
 		{"eastron-sdm630", "max_power_w: 69000", "max_power_w: 0", "max_power_w: got 0"},
 		{"eastron-sdm630", "protocol: modbus", "protocol: can", `protocol: got "can", expected modbus, sunspec or mqtt`},
-		{"eastron-sdm630", "protocol: modbus", "protocol: mqtt", "just this part for protocol mqtt"},
+		{"eastron-sdm630", "protocol: modbus", "protocol: mqtt", "modbus: got a part, expected just the part for protocol mqtt"},
 		{"eastron-sdm630", "signed_by: agent", "signed_by: device", "a Modbus device does not sign"},
 		{"eastron-sdm630", "signed_by: agent", "signed_by: me", "signed_by: got me, expected agent or device"},
 		{"eastron-sdm630", "count: 24}", "count: 126}", "modbus.blocks[0].count: got 126, expected 1 to 125"},
 		{"eastron-sdm630", "count: 24}", "count: 22}", "points.export.address: got 74, expected an address within its block"},
 		{"eastron-sdm630", "function: 4, address: 0x0034, count", "function: 6, address: 0x0034, count", "modbus.blocks[0].function: got 6"},
-		{"eastron-sdm630", "export: {block: measured", "exports: {block: measured", "points: got exports, expected import, export or power"},
+		{"eastron-sdm630", "export: {block: measured", "exports: {block: measured", `points.exports: got "exports", expected one of import, export, power`},
 		{"eastron-sdm630", "import: {block: measured", "import: {block: other", `points.import.block: got "other"`},
-		{"eastron-sdm630", "type: float32, unit: W}", "type: float16, unit: W}", `points.power.type: got "float16", expected one of float32, int16`},
+		{"eastron-sdm630", "type: float32, unit: W}", "type: float16, unit: W}", `points.power.type: got "float16", expected one of float32, float64, int16`},
 		{"eastron-sdm630", "type: float32, unit: W}", "type: float32, unit: Wh}", `points.power.unit: got "Wh", expected W or kW`},
 		{"eastron-sdm630", "0x0048, type: float32, unit: kWh}", "0x0048, type: float32, unit: W}", `points.import.unit: got "W", expected Wh or kWh`},
 		{"eastron-sdm630", "0x0048, type: float32,", "0x0048, type: float32, positive: export,", "points.import.positive"},
@@ -48,13 +48,13 @@ func TestParseRefuses(t *testing.T) {
 		{"eastron-sdm630", "type: uint32, optional: true", "type: uint33, optional: true", "identify.serial.type"},
 		{"eastron-sdm630", "maker: {text: Eastron}", "maker: {text: Eastron, device: true}", "identify.maker: got 2, expected one way"},
 		{"eastron-sdm630", "facts:", "facts: &x", "expected no anchors and aliases"},
-		{"sunspec-meter", "model: 203", "model: 160", "sunspec.model: got 160, expected one of [1 203] but 1"},
-		{"sunspec-meter", "point: TotWhImp", "point: TotWhImport", `points.import.point: got "TotWhImport", expected a point of type acc32`},
-		{"sunspec-meter", "point: W,", "point: TotWhExp,", "expected a point of type int16"},
+		{"sunspec-meter", "models: [203,", "models: [1,", "sunspec.layouts[0].models[0]: got 1, expected one of [1 101 102"},
+		{"sunspec-meter", "import: TotWhImp", "import: TotWhImport", `sunspec.layouts[0].points.import: got "TotWhImport", expected a point of type acc16`},
+		{"sunspec-meter", "power: W}", "power: TotWhExp}", "expected a point of type int16"},
 		{"tasmota", "tele/{device}/SENSOR\"", "tele/+/SENSOR\"", "mqtt.messages[0].topics"},
 		{"tasmota", "tele/{device}/SENSOR\"", "tele/{device}/#\"", "mqtt.messages[0].topics"},
 		{"tasmota", "{message: sensor, path: [SML, Total_in]}", "{message: state, path: [SML, Total_in]}", `points.import.from[0].message: got "state"`},
-		{"tasmota", "    sum: true", "    sum: maybe", "sum"},
+		{"tasmota", "    sum: true", "    sum: maybe", `points.power.sum: got "maybe", expected true or false`},
 		{"tasmota", "  import:\n    unit: kWh", "  import:\n    sum: true\n    unit: kWh", "points.import.sum"},
 		{"tasmota", "format: json", "format: xml", "mqtt.format"},
 		{"tasmota", "signed_by: agent", "signed_by: device", "device with format signed-reading"},
@@ -103,7 +103,7 @@ func TestLoadDirectory(t *testing.T) {
 		}
 	}
 	write("twice.yaml", builtin(t, "tasmota"))
-	if _, err := def.Load(dir); !errors.Is(err, def.ErrInvalid) || !strings.Contains(err.Error(), `twice.yaml: id: "tasmota" is also in another file`) {
+	if _, err := def.Load(dir); !errors.Is(err, def.ErrInvalid) || !strings.Contains(err.Error(), `twice.yaml:2:1: id: "tasmota" is also in another file`) {
 		t.Errorf("two files with one id: got %v", err)
 	}
 	write("twice.yaml", strings.Repeat("#", 300<<10))

@@ -59,12 +59,21 @@ type Values struct {
 	Retained bool
 	// DeviceAt is when the device says this was; nil is unknown.
 	DeviceAt *time.Time
+	// SoCBp is the state of charge of a battery in hundredths of a per cent; nil is unknown. It is for control and
+	// display.
+	SoCBp *int64
+	// Origins say where each point is from and how the device wrote it.
+	Origins []Origin
 }
 
 // Definition describes one kind of meter.
 type Definition struct {
+	// Schema is the version of the form of the file: SchemaVersion.
+	Schema int `yaml:"schema"`
 	// ID is the name used in configurations, such as eastron-sdm630.
 	ID string `yaml:"id"`
+	// Line is where the id is in its file.
+	Line int `yaml:"-"`
 	// Version rises with every change that can change a number.
 	Version int `yaml:"version"`
 	// Name is for people.
@@ -100,6 +109,8 @@ const (
 	PointImport = "import"
 	PointExport = "export"
 	PointPower  = "power"
+	// PointSoC is the state of charge of a battery.
+	PointSoC = "soc"
 )
 
 // Modbus is the part of a definition for plain register maps.
@@ -123,8 +134,16 @@ type Block struct {
 // SunSpec is the part of a definition for devices that describe their own layout.
 type SunSpec struct {
 	Unit uint8 `yaml:"unit"`
-	// Model holds the points.
-	Model uint16 `yaml:"model"`
+	// Layouts say where the points are; for each point the first layout counts whose models the device has.
+	Layouts []Layout `yaml:"layouts"`
+}
+
+// Layout is one way in which devices lay out points.
+type Layout struct {
+	// Models are equal in what Points needs; the first that the device has counts.
+	Models []uint16 `yaml:"models,flow"`
+	// Points are the names in the model, by those of the definition.
+	Points map[string]string `yaml:"points"`
 }
 
 // MQTT is the part of a definition for devices that publish.
@@ -199,14 +218,23 @@ type Point struct {
 	WrapBits int      `yaml:"wrap_bits,omitempty"`
 	Invalid  []uint64 `yaml:"invalid,omitempty"`
 
-	// SunSpec: Point is the name in the model.
-	Point string `yaml:"point,omitempty"`
+	// Scale is a register in the same block that holds a further power of ten.
+	Scale *Scale `yaml:"scale,omitempty"`
+
+	// SunSpec: Negative is for devices that write an accumulator as a negative number; its magnitude counts.
+	Negative bool `yaml:"negative,omitempty"`
 
 	// MQTT, HTTP and P1: From are the places to look, best first. The first that is found is kept from then on, so that two
 	// counters are never mixed.
 	From []Place `yaml:"from,omitempty"`
 	// Sum allows an array of numbers, one per phase, and adds them up.
 	Sum bool `yaml:"sum,omitempty"`
+}
+
+// Scale is a scale factor in a register.
+type Scale struct {
+	Address uint16 `yaml:"address"`
+	Type    string `yaml:"type"`
 }
 
 // Place is a value in a message: one path, or several to be added up. Of a place of several parts either all are known
@@ -239,7 +267,10 @@ type IdentityPoint struct {
 	Address  uint16 `yaml:"address,omitempty"`
 	Type     string `yaml:"type,omitempty"`
 	Count    uint16 `yaml:"count,omitempty"`
-	// Expect are the values that prove that the device is of this kind; another one is an error.
+	// Order is that of the words of a number, and that of the bytes in each word of a string: big (default) or little.
+	Order string `yaml:"order,omitempty"`
+	// Expect are the values that prove that the device is of this kind; another one is an error. Those of SunSpec are
+	// beginnings and do not mind case.
 	Expect []string `yaml:"expect,omitempty"`
 	// Optional: a device that answers with an exception is of an older kind and has no such register.
 	Optional bool `yaml:"optional,omitempty"`
@@ -250,6 +281,8 @@ type IdentityPoint struct {
 
 // Vector is a captured or calculated answer of a device and what is to be made of it.
 type Vector struct {
+	// Line is where it is in its file.
+	Line      int         `yaml:"-"`
 	Name      string      `yaml:"name"`
 	Registers []Registers `yaml:"registers,omitempty"`
 	Device    string      `yaml:"device,omitempty"`

@@ -1,7 +1,6 @@
 package def
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -12,10 +11,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/token"
 )
 
 //go:embed data/*.yaml
@@ -92,10 +87,13 @@ func loadFS(fsys fs.FS, dir string, into map[string]Definition) error {
 		}
 		d, err := loadFile(fsys, path.Join(dir, e.Name()))
 		if err != nil {
-			return fmt.Errorf("definition %s: %w", e.Name(), err)
+			return err
 		}
 		if other, twice := into[d.ID]; twice {
-			return fmt.Errorf("definition %s: id: %q is also in another file (version %d): %w", e.Name(), d.ID, other.Version, ErrInvalid)
+			return Problems{{
+				File: e.Name(), Line: d.Line, Column: 1, Key: "id",
+				Reason: fmt.Sprintf("%q is also in another file (version %d)", d.ID, other.Version),
+			}}
 		}
 		into[d.ID] = d
 	}
@@ -112,49 +110,19 @@ func loadFile(fsys fs.FS, name string) (Definition, error) {
 	if err != nil {
 		return Definition{}, err
 	}
-	return Parse(data)
+	return ParseFile(path.Base(name), data)
 }
 
-// Parse decodes and checks one definition. Its errors name line and key, or the field and what is allowed.
-func Parse(data []byte) (Definition, error) {
-	if len(data) > maxFile {
-		return Definition{}, fmt.Errorf("got more than %d bytes: %w", maxFile, ErrInvalid)
+// LoadFile reads one definition of a file. What is wrong with its content is a [Problems] that names the file.
+func LoadFile(name string) (Definition, error) {
+	f, err := os.Open(name) //nolint:gosec // the caller's file
+	if err != nil {
+		return Definition{}, fmt.Errorf("reading a definition: %w", err)
 	}
-	if err := refuseAliases(data); err != nil {
-		return Definition{}, err
+	defer f.Close() //nolint:errcheck // nothing was written
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Definition{}, fmt.Errorf("reading a definition: %w", err)
 	}
-	var d Definition
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d); err != nil {
-		return Definition{}, fmt.Errorf("%s: %w", explain(err), ErrInvalid)
-	}
-	if d.SignedBy == "" {
-		d.SignedBy = SignedByAgent
-	}
-	if err := d.validate(); err != nil {
-		return Definition{}, err
-	}
-	return d, nil
-}
-
-// explain shows the place of a YAML error, within bounds: the library quotes lines of any length.
-func explain(err error) string {
-	if errors.Is(err, io.EOF) {
-		return "the file is empty"
-	}
-	const most = 800
-	text := strings.TrimSpace(yaml.FormatError(err, false, true))
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
-}
-
-// refuseAliases keeps a small file small: with aliases of aliases, a few lines could stand for gigabytes.
-func refuseAliases(data []byte) error {
-	for _, t := range lexer.Tokenize(string(data)) {
-		if t.Type == token.AnchorType || t.Type == token.AliasType || t.Type == token.MergeKeyType {
-			return fmt.Errorf("line %d: got %q, expected no anchors and aliases: %w", t.Position.Line, t.Value, ErrInvalid)
-		}
-	}
-	return nil
+	return ParseFile(name, data)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type ReadRegisters func(ctx context.Context, function uint8, address, count uint
 type Survey struct {
 	Identity Identity
 	blocks   []sunspec.Block
+	plans    []modelPlan // follow from blocks and the definition
 }
 
 // Equal reports whether two surveys found the same device with the same layout.
@@ -61,18 +63,48 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
 		p := d.Points[name]
 		b, _ := d.block(p.Block)
-		at := int(p.Address - b.Address)
-		words := held[p.Block][at : at+p.Words()]
-		n, ok, err := p.decode(words)
-		if err != nil {
-			v.DeviceError = true
-			continue
-		}
-		if ok {
-			v.set(name, p, n, p.traits(words), p.Type == "float32")
-		}
+		v.setRegisters(name, p, b, held[p.Block])
 	}
 	return v, nil
+}
+
+// setRegisters makes a value of the words of a block, with the scale factor that came with them.
+func (v *Values) setRegisters(name string, p Point, b Block, block []uint16) {
+	at := int(p.Address - b.Address)
+	words := block[at : at+p.Words()]
+	o := Origin{Point: name, Block: b.Name, Function: b.Function, Address: new(p.Address), Words: words, Type: p.Type, Unit: p.Unit}
+	defer func() { v.Origins = append(v.Origins, o) }()
+	if p.Scale != nil {
+		sf := Point{Type: p.Scale.Type, Order: p.Order}
+		at := int(p.Scale.Address - b.Address)
+		n, _, err := sf.decode(block[at : at+sf.Words()])
+		factor, err2 := n.signed(0)
+		if err != nil || err2 != nil || factor < -maxSF || factor > maxSF {
+			o.Unknown = fmt.Sprintf("scale factor at %d is beyond -%d to %d", p.Scale.Address, maxSF, maxSF)
+			v.DeviceError = true
+			return
+		}
+		p.Exponent += int(factor)
+		o.Scale = &p.Exponent
+	}
+	v.put(name, p, words, &o)
+}
+
+// put decodes the words of a point and sets its value. Integers are cut off to whole Wh as a counter does, floats are
+// rounded: they are the neighbours of what the device counted.
+func (v *Values) put(name string, p Point, words []uint16, o *Origin) {
+	n, ok, err := p.decode(words)
+	switch {
+	case err != nil:
+		v.DeviceError = true
+		o.Unknown = err.Error()
+	case !ok:
+		o.Unknown = "not implemented"
+	case !v.set(name, p, n, p.traits(words), isFloat(p.Type)):
+		o.Unknown = "out of range"
+	default:
+		o.Value = p.text(n, words)
+	}
 }
 
 func readExactly(ctx context.Context, read ReadRegisters, function uint8, address, count uint16) ([]uint16, error) {
@@ -87,29 +119,39 @@ func readExactly(ctx context.Context, read ReadRegisters, function uint8, addres
 }
 
 // set gives a point its value; a value that cannot be leaves it unknown.
-func (v *Values) set(name string, p Point, n decimal, t Traits, nearest bool) {
-	if name == PointPower {
+func (v *Values) set(name string, p Point, n decimal, t Traits, nearest bool) bool {
+	switch name {
+	case PointPower:
 		w, err := n.signed(p.shift())
 		if err != nil || w > maxWatt || w < -maxWatt {
 			v.OutOfRange = true
-			return
+			return false
 		}
 		if p.Positive == "export" {
 			w = -w
 		}
 		v.PowerW = &w
-		return
+		return true
+	case PointSoC:
+		bp, err := n.signed(p.Exponent + 2)
+		if err != nil || bp < 0 || bp > 10_000 {
+			v.OutOfRange = true
+			return false
+		}
+		v.SoCBp = &bp
+		return true
 	}
 	wh, err := n.counter(p.shift(), nearest)
 	if err != nil {
 		v.OutOfRange = true
-		return
+		return false
 	}
 	if name == PointImport {
 		v.ImportWh, v.ImportTraits = &wh, t
 	} else {
 		v.ExportWh, v.ExportTraits = &wh, t
 	}
+	return true
 }
 
 // maxWatt bounds a power that is believed; no connection of a street comes near.
@@ -143,6 +185,18 @@ func (i *Identity) set(name, value string) {
 	}
 }
 
+// swapped turns the bytes of each word around where the device puts the low one first.
+func (p *IdentityPoint) swapped(words []uint16) []uint16 {
+	if p.Order != OrderLittle {
+		return words
+	}
+	turned := make([]uint16, len(words))
+	for i, w := range words {
+		turned[i] = bits.ReverseBytes16(w)
+	}
+	return turned
+}
+
 func (p *IdentityPoint) read(ctx context.Context, read ReadRegisters) (string, error) {
 	if p.Text != "" {
 		return p.Text, nil
@@ -157,9 +211,9 @@ func (p *IdentityPoint) read(ctx context.Context, read ReadRegisters) (string, e
 	var value string
 	switch p.Type {
 	case "string":
-		value = text(words)
+		value = text(p.swapped(words))
 	default:
-		value = strconv.FormatUint(Point{Type: p.Type}.raw(words), 10)
+		value = strconv.FormatUint(Point{Type: p.Type, Order: p.Order}.raw(words), 10)
 	}
 	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) {
 		return "", fmt.Errorf("got %q, expected %s: %w", value, strings.Join(p.Expect, " or "), ErrWrongDevice)

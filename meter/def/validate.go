@@ -3,6 +3,7 @@ package def
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,68 +20,107 @@ const (
 
 func typeNames() string { return strings.Join(slices.Sorted(maps.Keys(wordsOf)), ", ") }
 
-// checker collects the first mistake; the rest of a check is then skipped.
-type checker struct{ err error }
+// checker collects mistakes, at most one a field.
+type checker struct {
+	err      error // not nil once something is wrong
+	problems []Problem
+}
+
+// maxProblems bounds what is said of one file; the rest follows from these, or can wait until they are mended.
+const maxProblems = 50
 
 func (c *checker) want(ok bool, field string, got any, want string) {
-	if c.err == nil && !ok {
-		c.err = fmt.Errorf("%s: got %v, expected %s: %w", field, got, want, ErrInvalid)
+	if ok {
+		return
+	}
+	c.err = ErrInvalid
+	known := func(p Problem) bool { return p.Key == field }
+	if len(c.problems) < maxProblems && !slices.ContainsFunc(c.problems, known) {
+		c.problems = append(c.problems, Problem{Key: field, Reason: fmt.Sprintf("got %v, expected %s", got, want)})
 	}
 }
 
-func (d *Definition) validate() error {
+func (d *Definition) validate() []Problem {
 	var c checker
 	c.want(isID(d.ID), "id", strconv.Quote(d.ID), "1 to 64 of a-z, 0-9 and -")
 	c.want(d.Version >= 1, "version", d.Version, "a number from 1")
 	c.want(d.Name != "" && len(d.Name) <= 200, "name", strconv.Quote(d.Name), "a name for people")
 	c.want(len(d.Facts) > 0 && len(d.Facts) <= maxList, "facts", len(d.Facts), "the address of at least one document")
+	for i, f := range d.Facts {
+		c.want(isDocument(f), fmt.Sprintf("facts[%d]", i), strconv.Quote(f), "the address of a document, beginning with https:// or http://")
+	}
 	c.want(d.SignedBy == SignedByAgent || d.SignedBy == SignedByDevice, "signed_by", d.SignedBy, "agent or device")
 	c.want(d.MaxPowerW > 0 && d.MaxPowerW <= 1e9, "max_power_w", d.MaxPowerW, "1 to 1000000000")
 	c.want(len(d.Tests) > 0 && len(d.Tests) <= maxList, "tests", len(d.Tests), "at least one test vector")
 	for i, t := range d.Tests {
 		c.want(t.Name != "", fmt.Sprintf("tests[%d].name", i), strconv.Quote(""), "a name")
 	}
-	for name := range d.Points {
-		c.want(name == PointImport || name == PointExport || name == PointPower, "points", name, "import, export or power")
+	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
+		c.want(slices.Contains(pointNames, name), "points."+name, strconv.Quote(name), "one of "+strings.Join(pointNames, ", "))
 	}
-	switch d.Protocol {
-	case ProtocolModbus:
-		c.want(d.Modbus != nil && d.SunSpec == nil && d.MQTT == nil, "modbus", "none or others too", "just this part for protocol modbus")
-		if c.err == nil {
-			d.checkModbus(&c)
-		}
-	case ProtocolSunSpec:
-		c.want(d.SunSpec != nil && d.Modbus == nil && d.MQTT == nil, "sunspec", "none or others too", "just this part for protocol sunspec")
-		if c.err == nil {
-			d.checkSunSpec(&c)
-		}
-	case ProtocolMQTT:
-		c.want(d.MQTT != nil && d.Modbus == nil && d.SunSpec == nil, "mqtt", "none or others too", "just this part for protocol mqtt")
-		if c.err == nil {
-			d.checkMQTT(&c)
-		}
-	default:
-		c.want(false, "protocol", strconv.Quote(d.Protocol), "modbus, sunspec or mqtt")
-	}
+	d.checkParts(&c)
 	d.checkControl(&c)
-	return c.err
+	return c.problems
+}
+
+// pointNames are what a definition may say the place of.
+var pointNames = []string{PointImport, PointExport, PointPower, PointSoC}
+
+func isDocument(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && len(s) <= 500 && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
+}
+
+// checkParts checks the part that belongs to the protocol, and that no other is there.
+func (d *Definition) checkParts(c *checker) {
+	parts := []struct {
+		name  string
+		given bool
+		check func(*checker)
+	}{
+		{ProtocolModbus, d.Modbus != nil, d.checkModbus},
+		{ProtocolSunSpec, d.SunSpec != nil, d.checkSunSpec},
+		{ProtocolMQTT, d.MQTT != nil, d.checkMQTT},
+	}
+	known := false
+	for _, p := range parts {
+		if p.name != d.Protocol {
+			continue
+		}
+		known = true
+		c.want(p.given, p.name, "none", "the part for protocol "+p.name)
+		for _, other := range parts {
+			c.want(other.name == p.name || !other.given, other.name, "a part", "just the part for protocol "+p.name)
+		}
+		if p.given {
+			p.check(c)
+		}
+	}
+	c.want(known, "protocol", strconv.Quote(d.Protocol), "modbus, sunspec or mqtt")
 }
 
 func isID(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" && s[0] != '-'
 }
 
+// unitsOf are the units that a point may have.
+var unitsOf = map[string][]string{
+	PointImport: {"Wh", "kWh"}, PointExport: {"Wh", "kWh"}, PointPower: {"W", "kW"}, PointSoC: {"%"},
+}
+
 // checkUnit checks what all points have in common.
 func checkUnit(c *checker, field string, name string, p Point) {
+	if units, known := unitsOf[name]; known {
+		c.want(slices.Contains(units, p.Unit), field+".unit", strconv.Quote(p.Unit), strings.Join(units, " or "))
+	}
 	if name == PointPower {
-		c.want(p.Unit == "W" || p.Unit == "kW", field+".unit", strconv.Quote(p.Unit), "W or kW")
 		c.want(p.Positive == "" || p.Positive == "import" || p.Positive == "export", field+".positive", strconv.Quote(p.Positive), "import or export")
 	} else {
-		c.want(p.Unit == "Wh" || p.Unit == "kWh", field+".unit", strconv.Quote(p.Unit), "Wh or kWh")
-		c.want(p.Positive == "", field+".positive", strconv.Quote(p.Positive), "nothing: counters only rise")
+		c.want(p.Positive == "", field+".positive", strconv.Quote(p.Positive), "nothing: only power has a direction")
 		c.want(!p.Sum, field+".sum", p.Sum, "nothing: only power may be summed, an array of counters has no agreed meaning")
 	}
 	c.want(p.ResolutionWh <= 1e6, field+".resolution_wh", p.ResolutionWh, "0 to 1000000")
+	c.want(p.ResolutionWh == 0 || name == PointImport || name == PointExport, field+".resolution_wh", p.ResolutionWh, "nothing: only counters have one")
 }
 
 func (d *Definition) checkIdentity(c *checker, check func(string, *IdentityPoint)) {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/commonwatt/commonwatt/meter/sunspec"
 )
 
 // controlUnits are the units of control points.
@@ -76,14 +78,9 @@ func (d *Definition) checkControlPoint(c *checker, field string, p ControlPoint)
 		return
 	}
 	c.want(p.Function == 0 && p.Address == 0 && p.Type == "" && p.Order == "" && p.Exponent == 0 && len(p.Invalid) == 0, field, "fields of plain Modbus", "model and point: the model says the rest")
-	known, err := models()
+	m, err := sunspec.Lookup(p.Model)
+	c.want(err == nil, field+".model", p.Model, fmt.Sprintf("one of %v", sunspec.IDs()))
 	if err != nil {
-		c.want(false, field+".model", err, "models that can be read")
-		return
-	}
-	m := known[p.Model]
-	c.want(m != nil, field+".model", p.Model, fmt.Sprintf("one of %v", slices.Sorted(maps.Keys(known))))
-	if m == nil {
 		return
 	}
 	sp, ok := m.Point(p.Point)
@@ -172,8 +169,8 @@ func (d *Definition) checkConstant(c *checker, field string, p ControlPoint, val
 	}
 	typ := p.Type
 	if p.Model != 0 {
-		if known, err := models(); err == nil && known[p.Model] != nil {
-			sp, _ := known[p.Model].Point(p.Point)
+		if m, err := sunspec.Lookup(p.Model); err == nil {
+			sp, _ := m.Point(p.Point)
 			typ = sunSpecTypes[sp.Type]
 		}
 	}

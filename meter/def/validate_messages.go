@@ -34,7 +34,7 @@ func (d *Definition) checkMQTT(c *checker) {
 	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
 		p, field := d.Points[name], "points."+name
 		checkUnit(c, field, name, p)
-		c.want(p.Type == "" && p.Block == "" && p.Point == "" && p.WrapBits == 0, field, "fields of another protocol", "unit and from")
+		c.want(p.Type == "" && p.Block == "" && p.Scale == nil && !p.Negative && p.WrapBits == 0, field, "fields of another protocol", "unit and from")
 		c.want(p.Exponent >= -9 && p.Exponent <= 9, field+".exponent", p.Exponent, "-9 to 9")
 		c.want(len(p.From) > 0 && len(p.From) <= maxList, field+".from", len(p.From), "at least one place")
 		for j, from := range p.From {

@@ -6,12 +6,13 @@ import (
 	"math"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // Types of registers and how many they take.
 var wordsOf = map[string]int{
-	"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4,
+	"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
 }
 
 // Orders of the words of a value. Bytes within a word are always big-endian, as Modbus says.
@@ -53,7 +54,10 @@ func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 	var v int64
 	switch p.Type {
 	case "float32":
-		d, err = float32Decimal(math.Float32frombits(uint32(raw))) //nolint:gosec // two words
+		d, err = floatDecimal(float64(math.Float32frombits(uint32(raw)))) //nolint:gosec // two words
+		return d, err == nil, err
+	case "float64":
+		d, err = floatDecimal(math.Float64frombits(raw))
 		return d, err == nil, err
 	case "int16":
 		v = int64(int16(raw)) //nolint:gosec // the sign is in the bits
@@ -68,13 +72,31 @@ func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 	return decimal{neg: v < 0, mantissa: m.Abs(m)}, true, nil
 }
 
+// isFloat tells the types whose values are the nearest neighbours of what the device counted.
+func isFloat(kind string) bool { return kind == "float32" || kind == "float64" }
+
 // traits of the point's counter at the given words.
 func (p Point) traits(words []uint16) Traits {
 	t := Traits{ResolutionWh: max(1, p.ResolutionWh), WrapWh: wrapAt(p.WrapBits, p.shift())}
-	if p.Type == "float32" {
+	switch {
+	case p.Type == "float32":
 		t.ResolutionWh = max(t.ResolutionWh, float32StepWh(math.Float32frombits(uint32(p.raw(words))), p.shift())) //nolint:gosec // two words
+	case !isFloat(p.Type) && p.shift() > 0 && p.shift() <= 18:
+		t.ResolutionWh = max(t.ResolutionWh, pow10(p.shift()).Uint64())
 	}
 	return t
+}
+
+// text is the number in the unit of the point. Of a float it is the shortest text that stands for the same float.
+func (p Point) text(n decimal, words []uint16) string {
+	if isFloat(p.Type) && p.Exponent == 0 {
+		if p.Type == "float32" {
+			return strconv.FormatFloat(float64(math.Float32frombits(uint32(p.raw(words)))), 'f', -1, 32) //nolint:gosec // two words
+		}
+		return strconv.FormatFloat(math.Float64frombits(p.raw(words)), 'f', -1, 64)
+	}
+	n.exp += p.Exponent
+	return n.String()
 }
 
 // Encode writes a value in Wh or W (import positive) as the device would hold it: what a simulator needs. A value
@@ -88,14 +110,24 @@ func (p Point) Encode(value int64) ([]uint16, error) {
 		value = -value
 	}
 	var raw uint64
-	if p.Type == "float32" {
-		// One rounding only: the quotient of two integers, to the nearest float32.
+	// One rounding only: the quotient of two integers, to the nearest float.
+	switch p.Type {
+	case "float32":
 		f, _ := new(big.Rat).SetFrac(scaled(value, -p.shift())).Float32()
 		raw = uint64(math.Float32bits(f))
-	} else {
+	case "float64":
+		f, _ := new(big.Rat).SetFrac(scaled(value, -p.shift())).Float64()
+		raw = math.Float64bits(f)
+	default:
 		num, den := scaled(value, -p.shift())
 		raw = new(big.Int).And(num.Div(num, den), new(big.Int).SetUint64(math.MaxUint64)).Uint64()
 	}
+	return p.words(raw), nil
+}
+
+// words is the bit pattern as the registers of the point hold it.
+func (p Point) words(raw uint64) []uint16 {
+	n := p.Words()
 	words := make([]uint16, n)
 	for i := range words {
 		at := n - 1 - i
@@ -104,7 +136,7 @@ func (p Point) Encode(value int64) ([]uint16, error) {
 		}
 		words[at] = uint16(raw >> (16 * i)) //nolint:gosec // one word of several
 	}
-	return words, nil
+	return words
 }
 
 // scaled is value × 10^shift as a fraction.

@@ -1,21 +1,19 @@
 // Package sunspec finds SunSpec models in a device and knows the layout of the models that Commonwatt reads.
 //
 // The layouts are data (models/*.yaml): point names, types and sizes as published by the SunSpec Alliance in
-// https://github.com/sunspec/models (Apache-2.0). The chain is hostile input: its length, its sizes and its addresses
-// are bounded, and a model is only found under the length that its layout has.
+// https://github.com/sunspec/models (Apache-2.0); models/NOTICE says so too. A layout is parsed when it is first asked
+// for. The chain is hostile input: its length, its sizes and its addresses are bounded, and a model is only found under
+// a length that its layout has.
+//
+// A value and its scale factor belong together: whoever reads one reads the other in the same request. All models here
+// allow that, since a value and its factor are never more than 125 registers apart; [Span] says what to ask for.
+// "Not implemented" has a pattern of its own in every type; [Point.Implemented] knows them. Unknown is never 0.
 package sunspec
 
 import (
-	"bytes"
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
-	"slices"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Marker is what the two registers at the base address hold: "SunS".
@@ -39,6 +37,9 @@ var (
 	ErrNoChain = errors.New("no SunSpec marker at 40000, 0 or 50000")
 	// ErrBadChain says that the chain does not follow the rules.
 	ErrBadChain = errors.New("broken SunSpec chain")
+	// ErrNoModel says that the device has none of the models that were looked for, or that a model is none of those
+	// whose layout is known.
+	ErrNoModel = errors.New("no such SunSpec model")
 	// ErrRefused is returned by a Read whose device answered, but has no such registers: discovery then tries the
 	// next base. Every other error ends discovery.
 	ErrRefused = errors.New("device refused")
@@ -97,82 +98,4 @@ func walk(ctx context.Context, read Read, base uint16) ([]Block, error) {
 		address += 2 + uint32(words[1])
 	}
 	return nil, fmt.Errorf("chain at %d: more than %d models without an end: %w", base, maxModels, ErrBadChain)
-}
-
-// Find returns the first block of a model whose length is one that the model's layout has.
-func Find(blocks []Block, m *Model) (Block, error) {
-	for _, b := range blocks {
-		if b.Model != m.ID {
-			continue
-		}
-		if slices.Contains(m.Lengths, b.Length) {
-			return b, nil
-		}
-		return Block{}, fmt.Errorf("model %d at %d: got length %d, expected one of %v: %w", m.ID, b.Address, b.Length, m.Lengths, ErrBadChain)
-	}
-	return Block{}, fmt.Errorf("device has no model %d: %w", m.ID, ErrBadChain)
-}
-
-// Model is the layout of a SunSpec model.
-type Model struct {
-	ID uint16 `yaml:"model"`
-	// Lengths that devices give it; the first is the usual one.
-	Lengths []uint16 `yaml:"lengths"`
-	Facts   string   `yaml:"facts"`
-	Points  []Point  `yaml:"points"`
-}
-
-// Point is a value in a model.
-type Point struct {
-	Name string `yaml:"name"`
-	// Offset counts from the model id, which is at 0.
-	Offset uint16 `yaml:"-"`
-	Size   uint16 `yaml:"size"`
-	// Type is the SunSpec type: int16, uint16, acc32, sunssf, string, bitfield32, pad.
-	Type string `yaml:"type"`
-	// SF names the point that holds the power of ten, if there is one.
-	SF   string `yaml:"sf,omitempty"`
-	Unit string `yaml:"unit,omitempty"`
-}
-
-// Point returns a point by name.
-func (m *Model) Point(name string) (Point, bool) {
-	for _, p := range m.Points {
-		if p.Name == name {
-			return p, true
-		}
-	}
-	return Point{}, false
-}
-
-//go:embed models/*.yaml
-var modelFiles embed.FS
-
-// LoadModels returns the layouts by model id.
-func LoadModels() (map[uint16]*Model, error) {
-	names, err := fs.Glob(modelFiles, "models/*.yaml")
-	if err != nil {
-		return nil, fmt.Errorf("listing SunSpec models: %w", err)
-	}
-	models := make(map[uint16]*Model, len(names))
-	for _, name := range names {
-		data, err := modelFiles.ReadFile(name)
-		if err != nil {
-			return nil, fmt.Errorf("reading SunSpec model: %w", err)
-		}
-		var m Model
-		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&m); err != nil {
-			return nil, fmt.Errorf("SunSpec model %s: %w", path.Base(name), err)
-		}
-		offset := uint16(0)
-		for i := range m.Points {
-			m.Points[i].Offset = offset
-			offset += m.Points[i].Size
-		}
-		if len(m.Lengths) == 0 || offset != m.Lengths[0]+2 {
-			return nil, fmt.Errorf("SunSpec model %s: points take %d registers, expected 2 + %v", path.Base(name), offset, m.Lengths)
-		}
-		models[m.ID] = &m
-	}
-	return models, nil
 }

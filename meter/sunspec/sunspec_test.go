@@ -79,9 +79,13 @@ func (d device) patched(address uint16, words ...uint16) device {
 
 // TestModels holds the layouts to offsets that were counted by hand in the published models.
 func TestModels(t *testing.T) {
-	models, err := sunspec.LoadModels()
-	if err != nil {
-		t.Fatal(err)
+	models := map[uint16]*sunspec.Model{}
+	for _, id := range sunspec.IDs() {
+		m, err := sunspec.Lookup(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		models[id] = m
 	}
 	for _, c := range []struct {
 		model  uint16
@@ -102,13 +106,28 @@ func TestModels(t *testing.T) {
 		{203, "TotWh_SF", 54},
 		{203, "TotVArh_SF", 104},
 		{203, "Evt", 105},
+		{103, "W", 14}, {103, "WH", 24}, {103, "WH_SF", 26},
+		{113, "W", 22}, {113, "WH", 32},
+		{213, "W", 28}, {213, "TotWhExp", 60}, {213, "TotWhImp", 68},
+		{701, "W", 10}, {701, "TotWhInj", 19}, {701, "TotWhAbs", 23}, {701, "TotWh_SF", 120},
+		{124, "StorCtl_Mod", 5}, {124, "InOutWRte_RvrtTms", 15}, {124, "InOutWRte_SF", 25},
+		{704, "WSetEna", 22}, {704, "WSet", 24}, {704, "PFWInj.PF", 59}, {704, "PFWAbsRvrt.Ext", 66},
+		{802, "SoC", 11}, {802, "W", 47}, {802, "W_SF", 63},
+		{713, "SoC", 4}, {160, "N", 8}, {160, "module[0].DCW", 21}, {160, "module[3].DCW", 81},
 	} {
 		if p, ok := models[c.model].Point(c.point); !ok || p.Offset != c.offset {
 			t.Errorf("model %d, %s: got offset %d (%v), expected %d", c.model, c.point, p.Offset, ok, c.offset)
 		}
 	}
 	for _, m := range models {
-		for _, p := range m.Points {
+		points := m.Points
+		if m.Repeat != nil {
+			points = append(slices.Clone(points), m.Repeat.Points...)
+		}
+		for _, p := range points {
+			if !slices.Contains(sunspec.Kinds(), p.Type) {
+				t.Errorf("model %d, %s: type %s is not known", m.ID, p.Name, p.Type)
+			}
 			if p.SF != "" {
 				if sf, ok := m.Point(p.SF); !ok || sf.Type != "sunssf" {
 					t.Errorf("model %d, %s: scale factor %s is no sunssf of the model", m.ID, p.Name, p.SF)

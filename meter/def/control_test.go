@@ -213,7 +213,7 @@ func TestControlIsStrict(t *testing.T) {
 		{"type: int16, unit: W}\n    told", "type: int16, unit: W, of: mode}\n    told", "control.points.power.of"},
 		{"type: int16, unit: W}\n    told", "type: int15, unit: W}\n    told", "control.points.power.type: got \"int15\""},
 		{"address: 13,", "address: 13, model: 124,", "control.points.told: got fields of SunSpec"},
-		{"{point: mode, is: 0}", "{point: mode, equals: 0}", "unknown field"},
+		{"{point: mode, is: 0}", "{point: mode, equals: 0}", "unknown key"},
 	} {
 		text := strings.Replace(schema, c.old, c.repl, 1)
 		if text == schema {

@@ -1,12 +1,8 @@
 package meter
 
 import (
-	"errors"
 	"fmt"
-	"math/bits"
 	"time"
-
-	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 // confirmations is how many polls must agree, the first one included, before a counter that fell or jumped is taken
@@ -57,47 +53,56 @@ type Decision struct {
 	Reason string
 }
 
-// RegisterState is where one counter stands. The zero value knows nothing.
-type RegisterState struct {
-	Known bool `json:"known"`
-	// LastWh is the last accepted value, BaseWh the part of it that earlier wraps make up.
-	LastWh uint64 `json:"last_wh"`
-	BaseWh uint64 `json:"base_wh"`
-	// Agreeing counts the samples in a row that tell another story; CandidateWh is the raw counter of the last of
-	// them and CandidateAt its time.
-	Agreeing    int       `json:"agreeing"`
-	CandidateWh uint64    `json:"candidate_wh"`
-	CandidateAt time.Time `json:"candidate_at"`
-}
-
 // TrackerState is all that a Tracker knows: plain data that the caller keeps.
 type TrackerState struct {
 	// At is the time of the last accepted sample.
 	At     time.Time     `json:"at"`
 	Import RegisterState `json:"import"`
 	Export RegisterState `json:"export"`
-	// Serial is that of the device, once it said one.
+	// PowerW is the power of the last accepted sample.
+	PowerW *int64 `json:"power_w"`
+	// Serial, Maker and Model are those of the device, once it said them.
 	Serial string `json:"serial"`
+	Maker  string `json:"maker"`
+	Model  string `json:"model"`
 	// SignedEpoch is the device's own epoch, if it signs.
 	SignedEpoch uint32 `json:"signed_epoch"`
-	// Strange is set from when another device answered until one with the known serial number does.
-	Strange bool `json:"strange"`
+	// Strange is set from when another device answered until the known one does; Stranger is what the other one said.
+	Strange  bool     `json:"strange"`
+	Stranger Identity `json:"stranger"`
+	// Zeros counts the first samples in a row that told nothing but zeros.
+	Zeros int `json:"zeros"`
+	// StillSince is the time of the first sample with the present counters; StillWms is what has flowed since by the
+	// device's own power, in W·ms. Frozen is set from when that is more than a counter can hide until it moves.
+	StillSince time.Time `json:"still_since"`
+	StillWms   uint64    `json:"still_wms"`
+	Frozen     bool      `json:"frozen"`
 }
 
 // Tracker decides which samples of a meter count. It is pure: it has no clock, and elapsed time is the difference of
 // the samples' At, so in the caller's (community) time. It is for one goroutine.
 //
-// The rules, per counter: unknown is no reading. A rise of at most max power × elapsed × 1.1 + resolution is accepted.
-// A fall within one resolution is jitter: the last value stays. Any other value is held; if the counter comes back,
-// nothing happened. If three samples in a row agree on the new story, a fall that fits a declared wrap is accepted as
-// one; everything else is a replaced counter, which yields no energy and waits for NewEpoch.
+// The rules, per counter:
+//
+//   - Unknown is no reading. The very first counters count as they are, unless all are 0: devices say so too while
+//     they start, so three samples have to.
+//   - A rise counts if it can have flowed: max power × elapsed × 1.1, and the resolution once. A counter that stands
+//     still while the device says a power is one that is renewed seldom: what flowed by then counts as well.
+//   - A fall within one resolution is jitter: the last value stays.
+//   - Any other value is held. If the counter comes back, nothing happened, however long it was away. If three samples
+//     in a row agree on the new story, a fall that fits a declared wrap and grows is accepted as one; everything else
+//     is a replaced counter, which yields no energy and waits for NewEpoch.
+//   - A counter that stands still for a quarter of an hour, though the device's power says that it should not, is
+//     frozen: its samples are stale. When it moves again three samples have to agree.
+//
+// Import and export are of one device: neither counts without the other, and if one is back, so may the other be.
 type Tracker struct {
 	maxPowerW uint64
 	state     TrackerState
 }
 
 // NewTracker tracks a meter behind a connection of at most maxPowerW, from the given state on; the zero state knows
-// nothing, and the first good sample is then accepted as it is.
+// nothing.
 func NewTracker(maxPowerW int64, state TrackerState) (*Tracker, error) {
 	if maxPowerW <= 0 || maxPowerW > 1e9 {
 		return nil, fmt.Errorf("max_power_w: got %d, expected 1 to 1000000000", maxPowerW)
@@ -112,6 +117,27 @@ func (t *Tracker) State() TrackerState { return t.state }
 // as it is. The caller begins a new epoch in its Chain as well.
 func (t *Tracker) NewEpoch() { t.state = TrackerState{At: t.state.At} }
 
+// ClockSetBack tells that the caller's clock was set back, so that elapsed time goes on from where it stood. The
+// chain of readings still takes none that is older than its last.
+func (t *Tracker) ClockSetBack(by time.Duration) {
+	if by <= 0 || !t.known() {
+		return
+	}
+	for _, at := range []*time.Time{&t.state.At, &t.state.StillSince, &t.state.Import.CandidateAt, &t.state.Export.CandidateAt} {
+		if !at.IsZero() {
+			*at = at.Add(-by)
+		}
+	}
+}
+
+// Waiting says whether nothing will be accepted until the old device or its old counters come back, or NewEpoch.
+func (t *Tracker) Waiting() bool {
+	s := &t.state
+	return s.Strange || s.Import.Agreeing >= confirmations || s.Export.Agreeing >= confirmations
+}
+
+func (t *Tracker) known() bool { return t.state.Import.Known || t.state.Export.Known }
+
 // Offer decides about the next sample of the meter.
 func (t *Tracker) Offer(s Sample) Decision {
 	if why := t.unusable(s); why != "" {
@@ -121,9 +147,18 @@ func (t *Tracker) Offer(s Sample) Decision {
 		s.Quality |= IdentityChanged
 		return Decision{Verdict: Replaced, Sample: s, Reason: why}
 	}
-	allowed := t.allowance(t.state.At, s.At)
-	in := t.judge(t.state.Import, s.ImportWh, s.ImportTraits, s, allowed)
-	out := t.judge(t.state.Export, s.ExportWh, s.ExportTraits, s, allowed)
+	if why := t.newborn(s); why != "" {
+		s.Quality |= Suspect
+		return Decision{Verdict: Held, Sample: s, Reason: why}
+	}
+	in, out := t.look(t.state.Import, s.ImportWh, s.ImportTraits, s), t.look(t.state.Export, s.ExportWh, s.ExportTraits, s)
+	if why := t.frozen(in, out, s); why != "" {
+		s.Quality |= Stale
+		return Decision{Verdict: Refused, Sample: s, Reason: why}
+	}
+	back := in.back() || out.back()
+	t.judge(&in, s, back)
+	t.judge(&out, s, back)
 	verdict := max(in.verdict, out.verdict)
 	if verdict != Accepted {
 		// The two counters are of one moment: neither counts without the other, but both remember.
@@ -132,16 +167,28 @@ func (t *Tracker) Offer(s Sample) Decision {
 		s.Quality |= Suspect
 		return Decision{Verdict: verdict, Sample: s, Reason: reason(in, out)}
 	}
-	s.ImportWh, t.state.Import = in.accept(t.state.Import)
-	s.ExportWh, t.state.Export = out.accept(t.state.Export)
-	t.state.At = s.At
-	if s.Identity.Serial != "" {
-		t.state.Serial = s.Identity.Serial
+	return Decision{Verdict: Accepted, Sample: t.accept(in, out, s)}
+}
+
+func (t *Tracker) accept(in, out finding, s Sample) Sample {
+	t.stand(in, out, s)
+	quiet := t.state.PowerW != nil && s.PowerW != nil && *t.state.PowerW == *s.PowerW && in.rise() == 0 && out.rise() == 0
+	s.ImportWh, t.state.Import = in.accept(t.evidence(in, s, quiet, 1))
+	s.ExportWh, t.state.Export = out.accept(t.evidence(out, s, quiet, -1))
+	t.state.At, t.state.PowerW = s.At, clone(s.PowerW)
+	for _, f := range []struct {
+		into *string
+		said string
+	}{{&t.state.Serial, s.Identity.Serial}, {&t.state.Maker, s.Identity.Maker}, {&t.state.Model, s.Identity.Model}} {
+		if f.said != "" {
+			*f.into = f.said
+		}
 	}
 	if s.Signed != nil {
 		t.state.SignedEpoch = s.Signed.Reading.Epoch
 	}
-	return Decision{Verdict: Accepted, Sample: s}
+	t.state.Zeros = 0
+	return s
 }
 
 func (t *Tracker) unusable(s Sample) string {
@@ -160,126 +207,49 @@ func (t *Tracker) unusable(s Sample) string {
 
 // stranger tells a device that is not the one that answered before, and remembers it.
 func (t *Tracker) stranger(s Sample) string {
-	known := t.state.Import.Known || t.state.Export.Known
-	switch serial := s.Identity.Serial; {
-	case !known:
+	if !t.known() {
 		return ""
-	case t.state.Serial != "" && serial != "" && serial != t.state.Serial:
-		t.state.Strange = true
-		return fmt.Sprintf("serial number is %q, was %q", serial, t.state.Serial)
+	}
+	known, said := Identity{Maker: t.state.Maker, Model: t.state.Model, Serial: t.state.Serial}, s.Identity
+	same := known.Serial != "" && said.Serial == known.Serial
+	why := ""
+	switch {
+	case known.Serial != "" && said.Serial != "" && !same:
+		why = fmt.Sprintf("serial number is %q, was %q", said.Serial, known.Serial)
 	case s.Quality&IdentityChanged != 0:
-		t.state.Strange = true
-		return "the device is another one"
+		why = "the device is another one"
+	case !same && (differ(known.Maker, said.Maker) || differ(known.Model, said.Model)):
+		why = fmt.Sprintf("device is %q, was %q", said.Maker+" "+said.Model, known.Maker+" "+known.Model)
 	case s.Signed != nil && s.Signed.Reading.Epoch != t.state.SignedEpoch:
 		return fmt.Sprintf("the device is in epoch %d, was in %d", s.Signed.Reading.Epoch, t.state.SignedEpoch)
-	case t.state.Strange && serial == "":
+	case t.state.Strange && !t.recognised(said):
 		return "another device answered and this one does not say who it is"
+	default:
+		t.state.Strange, t.state.Stranger = false, Identity{}
+		return ""
 	}
-	t.state.Strange = false
-	return ""
+	t.state.Strange, t.state.Stranger = true, said
+	return why
 }
 
-// allowance is the most that a counter can rise between two times: max power × elapsed × 1.1, in Wh, rounded up.
-func (t *Tracker) allowance(from, to time.Time) uint64 {
-	if from.IsZero() || !to.After(from) {
-		return 0
+// recognised says whether a device, after another one had answered, says enough of itself to be the known one.
+func (t *Tracker) recognised(said Identity) bool {
+	if t.state.Serial != "" {
+		return said.Serial == t.state.Serial
 	}
-	// W × ms × 11 / (10 × 3 600 000) = Wh
-	hi, lo := bits.Mul64(t.maxPowerW*11, uint64(to.Sub(from).Milliseconds())) //nolint:gosec // to is after from
-	const perWh = 36_000_000
-	if hi >= perWh {
-		return 1 << 62
-	}
-	quo, rest := bits.Div64(hi, lo, perWh)
-	if rest > 0 {
-		quo++
-	}
-	return min(quo, 1<<62)
+	return said.Model != "" && said.Model == t.state.Model && said.Maker == t.state.Maker
 }
 
-// finding is what one counter says in one sample.
-type finding struct {
-	verdict Verdict
-	reason  string
-	// wh is the value to accept, base its new base; nil if the counter is and was unknown.
-	wh   *uint64
-	base uint64
-	// next is the state to remember if the sample is not accepted.
-	next RegisterState
-}
+func differ(known, said string) bool { return known != "" && said != "" && known != said }
 
-// judge follows the rules for one counter. allowed is the allowance since the last accepted sample.
-func (t *Tracker) judge(r RegisterState, raw *uint64, traits def.Traits, s Sample, allowed uint64) finding {
-	f := finding{verdict: Accepted, base: r.BaseWh, next: r}
-	if raw == nil {
-		return f
+// newborn says why the first counters of a meter are not believed yet.
+func (t *Tracker) newborn(s Sample) string {
+	zero := func(v *uint64) bool { return v == nil || *v == 0 }
+	if t.known() || !zero(s.ImportWh) || !zero(s.ExportWh) {
+		return ""
 	}
-	resolution := max(1, traits.ResolutionWh)
-	if s.Signed != nil {
-		// What a device signed cannot be mended: its counter must not fall, and it must say itself when it wraps.
-		resolution, traits.WrapWh = 0, 0
+	if t.state.Zeros++; t.state.Zeros >= confirmations {
+		return ""
 	}
-	value := r.BaseWh + *raw
-	if !r.Known {
-		f.wh = &value
-		return f
-	}
-	follows := r.Agreeing > 0 && *raw+resolution >= r.CandidateWh && *raw <= r.CandidateWh+t.allowance(r.CandidateAt, s.At)+resolution
-	rises := value >= r.LastWh && value-r.LastWh <= allowed+resolution
-	// A value may fit both stories, more so as time goes by. Until the new story is confirmed the old one wins: what
-	// it could book wrongly is what the power allows anyway. Once confirmed, a counter is not believed again because
-	// it has caught up.
-	doubtful := follows && r.Agreeing >= confirmations
-	switch {
-	case rises && !doubtful:
-		f.wh = &value
-		return f
-	case value < r.LastWh && r.LastWh-value <= resolution && !doubtful:
-		f.wh = clone(&r.LastWh)
-		return f
-	}
-	n := &f.next
-	if !follows {
-		n.Agreeing = 0
-	}
-	n.Agreeing = min(n.Agreeing+1, confirmations)
-	n.CandidateWh, n.CandidateAt = *raw, s.At
-	f.verdict = Held
-	f.reason = fmt.Sprintf("counter went from %d to %d Wh, at most %d more can be", r.LastWh, value, allowed+resolution)
-	if n.Agreeing < confirmations {
-		return f
-	}
-	if wrapped := value + traits.WrapWh; traits.WrapWh > 0 && value < r.LastWh && wrapped >= r.LastWh && wrapped-r.LastWh <= allowed+resolution {
-		f.verdict, f.reason, f.wh, f.base = Accepted, "", &wrapped, r.BaseWh+traits.WrapWh
-		return f
-	}
-	f.verdict = Replaced
-	return f
-}
-
-// accept returns the counter of the reading and the state after it.
-func (f finding) accept(r RegisterState) (*uint64, RegisterState) {
-	if f.wh == nil {
-		return nil, r
-	}
-	return clone(f.wh), RegisterState{Known: true, LastWh: *f.wh, BaseWh: f.base}
-}
-
-func (r *RegisterState) remember(f finding) {
-	if f.verdict == Accepted {
-		// On its own this counter is fine, so what it was suspected of is over.
-		r.Agreeing = 0
-		return
-	}
-	*r = f.next
-}
-
-func reason(findings ...finding) string {
-	var errs []error
-	for i, f := range findings {
-		if f.reason != "" {
-			errs = append(errs, fmt.Errorf("%s %s", [...]string{"import", "export"}[i], f.reason))
-		}
-	}
-	return errors.Join(errs...).Error()
+	return fmt.Sprintf("all counters are 0, as they are while a device starts; after %d such readings they count", confirmations)
 }

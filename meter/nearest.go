@@ -3,6 +3,7 @@ package meter
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // nearest returns the n names that are most like a mistyped one, best first: by the number of letters to insert,
@@ -10,10 +11,14 @@ import (
 func nearest(mistyped string, names []string, n int) []string {
 	const longest = 64
 	mistyped = mistyped[:min(len(mistyped), longest)]
+	away := func(name string) int {
+		if strings.Contains(name, mistyped) {
+			return 0 // half a name is no typo
+		}
+		return edits(mistyped, name)
+	}
 	sorted := slices.Clone(names)
-	slices.SortStableFunc(sorted, func(a, b string) int {
-		return cmp.Compare(edits(mistyped, a), edits(mistyped, b))
-	})
+	slices.SortStableFunc(sorted, func(a, b string) int { return cmp.Compare(away(a), away(b)) })
 	return sorted[:min(n, len(sorted))]
 }
 

@@ -39,17 +39,22 @@ func kinds() (config.Kinds, error) {
 		return nil, fmt.Errorf("loading the device definitions: %w", err)
 	}
 	known := config.Kinds{}
+	byID := map[string]def.Definition{}
 	for _, d := range definitions {
-		kind, ok := device.Lookup(d.ID)
-		if !ok {
+		byID[d.ID] = d
+	}
+	for _, id := range device.Kinds() {
+		kind, _ := device.Lookup(id)
+		k := config.Kind{Modbus: kind.Protocol == device.Modbus, Signs: kind.Signs, Obeys: kind.Obeys()}
+		d, ok := byID[id]
+		if !ok && !k.Obeys { // an inverter may be here before a definition says how it is led
 			continue
 		}
-		k := config.Kind{Modbus: d.Protocol != def.ProtocolMQTT, Signs: d.SignedBy == def.SignedByDevice}
-		if k.Modbus != (kind.Protocol == device.Modbus) || k.Signs != kind.Signs {
+		if ok && (k.Modbus != (d.Protocol != def.ProtocolMQTT) || k.Signs != (d.SignedBy == def.SignedByDevice)) {
 			return nil, fmt.Errorf("definition %s: protocol %s, signed by %s: firmware-sim's device differs (%s, signs: %t)",
 				d.ID, d.Protocol, d.SignedBy, kind.Protocol, kind.Signs)
 		}
-		known[d.ID] = k
+		known[id] = k
 	}
 	return known, nil
 }
@@ -68,6 +73,7 @@ func serve(ctx context.Context, file string, stdout io.Writer, log *slog.Logger)
 	if err != nil {
 		return err
 	}
+	defer homes.Close() //nolint:errcheck // every command is on the disk already
 	begin := time.Now()
 	if err := homes.Prepare(ctx); err != nil {
 		if ctx.Err() != nil {

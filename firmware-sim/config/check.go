@@ -31,7 +31,9 @@ const (
 	maxRate        = 100_000
 	minRefresh     = time.Second
 	maxInterval    = time.Hour
-	maxDevices     = 3
+	maxDevices     = 4
+	maxMinSoC      = 90
+	maxStandingW   = 1000
 	lowestEfficacy = 0.5
 )
 
@@ -127,6 +129,8 @@ func (c *checker) home(key string, h *Home) {
 		c.between(key+".battery.kwh", b.KWh, 0.01, maxBatteryKWh)
 		c.between(key+".battery.kw", b.KW, 0.01, maxKWP)
 		c.between(key+".battery.efficiency", b.Efficiency, lowestEfficacy, 1)
+		c.between(key+".battery.min_soc", b.MinSoC, 0, maxMinSoC)
+		c.between(key+".battery.standing_w", b.StandingW, 0, maxStandingW)
 	}
 	if len(h.Devices) == 0 || len(h.Devices) > maxDevices {
 		c.report(key+".devices", "got %d devices, want 1 to %d", len(h.Devices), maxDevices)
@@ -140,15 +144,27 @@ func (c *checker) device(key string, h *Home, d Device) {
 	switch {
 	case d.Role == RoleGrid, d.Role == RoleSolar && h.Solar != nil, d.Role == RoleBattery && h.Battery != nil:
 		c.taken("role "+d.Role+" of home "+h.ID, key+".role")
+	case d.Role == RoleInverter && h.Solar != nil && h.Battery != nil:
+		c.taken("role "+d.Role+" of home "+h.ID, key+".role")
+	case d.Role == RoleInverter:
+		c.report(key+".role", "an inverter has panels and a battery behind it: this home lacks one")
 	case d.Role == RoleSolar || d.Role == RoleBattery:
 		c.report(key+".role", "this home has no %s", d.Role)
 	default:
-		c.report(key+".role", "got %.60q, want grid, solar or battery", d.Role)
+		c.report(key+".role", "got %.60q, want grid, solar, battery or inverter", d.Role)
 	}
 	kind, known := c.kinds[d.Definition]
 	if !known {
 		c.report(key+".definition", "got %.60q, want one of %s", d.Definition, strings.Join(slices.Sorted(maps.Keys(c.kinds)), ", "))
 		return
+	}
+	switch {
+	case kind.Obeys && d.Role != RoleBattery && d.Role != RoleInverter:
+		c.report(key+".role", "%s is a battery's inverter: want battery (panels apart) or inverter (panels behind it)", d.Definition)
+	case kind.Obeys:
+		c.taken("the inverter of home "+h.ID, key+".definition")
+	case d.Role == RoleInverter:
+		c.report(key+".definition", "%s is a meter, want an inverter", d.Definition)
 	}
 	if kind.Modbus {
 		c.modbus = true

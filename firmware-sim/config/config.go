@@ -20,6 +20,7 @@ type Config struct {
 	Modbus   *Listen       `yaml:"modbus"`
 	MQTT     *MQTT         `yaml:"mqtt"`
 	Control  *Listen       `yaml:"control"`
+	Journal  string        `yaml:"journal"` // file of what inverters were told; "": not kept
 	Homes    []Home        `yaml:"homes"`
 }
 
@@ -78,11 +79,15 @@ type Solar struct {
 	CSV     string  `yaml:"csv"`
 }
 
-// Battery is a home's store. Efficiency is that of one way.
+// Battery is a home's store. Efficiency is that of one way; MinSoC is the
+// content in percent below which it is not discharged; StandingW is what it
+// loses by itself.
 type Battery struct {
 	KWh        float64 `yaml:"kwh"`
 	KW         float64 `yaml:"kw"`
 	Efficiency float64 `yaml:"efficiency"`
+	MinSoC     float64 `yaml:"min_soc"`
+	StandingW  float64 `yaml:"standing_w"`
 }
 
 // Roles of a device in its home.
@@ -90,6 +95,9 @@ const (
 	RoleGrid    = "grid"
 	RoleSolar   = "solar"
 	RoleBattery = "battery"
+	// RoleInverter is that of an inverter which has both the panels and the battery
+	// behind it.
+	RoleInverter = "inverter"
 )
 
 // Device is a meter. Definition is the id of its device definition.
@@ -105,6 +113,7 @@ type Device struct {
 type Kind struct {
 	Modbus bool // else MQTT
 	Signs  bool
+	Obeys  bool // a battery's inverter that can be told what to do
 }
 
 // Kinds are the definitions that a device may name, by id.
@@ -179,6 +188,7 @@ func (c *Config) resolve(dir string) {
 			*path = filepath.Join(dir, *path)
 		}
 	}
+	absolute(&c.Journal)
 	for i := range c.Homes {
 		h := &c.Homes[i]
 		absolute(&h.Load.CSV)

@@ -58,6 +58,7 @@ type Spec struct {
 	Topic    string             // MQTT
 	Key      ed25519.PrivateKey // of a kind that signs
 	Readings Readings           // of this meter, for a kind that signs its whole history
+	Rating   Rating             // of an inverter
 }
 
 // Device is a meter of any kind. Its methods may be called from many goroutines.
@@ -92,12 +93,14 @@ type Kind struct {
 	// Signs: the device signs its readings and needs a key.
 	Signs     bool
 	registers func(Spec) RegisterDevice
+	inverter  func(Spec) Inverter
 	publisher func(Spec) (Publisher, error)
 }
 
 var kinds = map[string]Kind{
 	"eastron-sdm630":    {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sdm630{s} }},
 	"sunspec-meter":     {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sunSpecMeter{s} }},
+	"sunspec-battery":   {Protocol: Modbus, inverter: newSunSpecBattery},
 	"tasmota":           {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return tasmota{s}, nil }},
 	"commonwatt-signed": {Protocol: MQTT, Signs: true, publisher: newSignedMeter},
 	"shelly-gen2":       {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return shelly{s}, nil }},
@@ -112,11 +115,16 @@ func Lookup(id string) (Kind, bool) {
 	return k, ok
 }
 
-// New makes a device of this kind: a RegisterDevice or a Publisher, as its
-// protocol says.
+// Obeys says that the device is a battery's inverter, an Inverter.
+func (k Kind) Obeys() bool { return k.inverter != nil }
+
+// New makes a device of this kind: an Inverter, a RegisterDevice or a Publisher.
 func (k Kind) New(s Spec) (Device, error) {
 	if k.Signs != (s.Key != nil) {
 		return nil, fmt.Errorf("making a device: it signs: %t, it was given a key: %t", k.Signs, s.Key != nil)
+	}
+	if k.inverter != nil {
+		return k.inverter(s), nil
 	}
 	if k.registers != nil {
 		return k.registers(s), nil

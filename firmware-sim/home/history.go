@@ -20,6 +20,8 @@ type History struct {
 
 	mu    sync.Mutex
 	home  *Home
+	plan  Plan
+	told  int64   // the instant of the newest command
 	marks []State // of refresh first + i*marksEvery
 	last  State
 	index int64 // of last
@@ -74,12 +76,56 @@ func (h *History) advance(ctx context.Context, index int64) error {
 }
 
 // next moves a state from refresh index to the one after it.
-func (h *History) next(s State, index int64) State {
-	from := index * h.refresh
+func (h *History) next(s State, index int64) State { return h.until(s, index, (index+1)*h.refresh) }
+
+// until moves a state from refresh index to an instant not later than the
+// refresh after it. Besides the steps of the physics, time is cut where the
+// control changes.
+func (h *History) until(s State, index, end int64) State {
+	begin := index * h.refresh
 	for i := range h.steps {
-		s = h.home.Step(s, from+h.refresh*i/h.steps, from+h.refresh*(i+1)/h.steps)
+		from, to := begin+h.refresh*i/h.steps, min(end, begin+h.refresh*(i+1)/h.steps)
+		for from < to {
+			control, until := h.plan.At(from)
+			until = min(until, to)
+			s = h.home.StepUnder(s, control, from, until)
+			from = until
+		}
 	}
 	return s
+}
+
+// Command changes what the inverter holds to from an instant on, or from the
+// newest refresh that was computed, or from the command before, whichever is
+// latest: the past does not change. apply is told that instant and says what
+// holds from then on; with its error nothing changes. It runs under the
+// history's lock, so that no state is computed between.
+func (h *History) Command(at int64, apply func(at int64) ([]Piece, error)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at = max(at, h.index*h.refresh, h.told)
+	pieces, err := apply(at)
+	if err != nil {
+		return err
+	}
+	h.told = at
+	h.plan.replace(at, pieces)
+	return nil
+}
+
+// Moment is the house at an instant. An instant before the beginning of time is
+// answered with the beginning.
+func (h *History) Moment(ctx context.Context, at int64) (Moment, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at = max(at, h.first*h.refresh)
+	index := floorDiv(at, h.refresh)
+	var s State
+	if err := h.walk(ctx, index, index, func(_ int64, found State) { s = found }); err != nil {
+		return Moment{}, err
+	}
+	control, _ := h.plan.At(at)
+	return h.home.Moment(h.until(s, index, at), control, at), nil
 }
 
 // At is the state at a refresh and at the one before it. A refresh before the
@@ -99,6 +145,11 @@ func (h *History) At(ctx context.Context, index int64) (state, before State, err
 func (h *History) Walk(ctx context.Context, from, to int64, each func(index int64, s State)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.walk(ctx, from, to, each)
+}
+
+// walk needs h.mu.
+func (h *History) walk(ctx context.Context, from, to int64, each func(index int64, s State)) error {
 	if err := h.advance(ctx, to); err != nil {
 		return err
 	}

@@ -12,6 +12,9 @@ func (s *Street) Bus() map[byte]modbus.Unit {
 	units := map[byte]modbus.Unit{}
 	for _, h := range s.houses {
 		for _, m := range h.Meters {
+			if _, ok := m.Device.(device.Inverter); ok {
+				units[m.Unit] = obedient{street: s, inverter: h.inverter}
+			}
 			if registers, ok := m.Device.(device.RegisterDevice); ok {
 				units[m.Unit] = unit{street: s, meter: m, registers: registers}
 			}

@@ -55,7 +55,7 @@ func newMeter(s *Street, h *House, c config.Device, homeSeed uint64) (*Meter, er
 	}
 	spec := device.Spec{
 		Serial: uint32(home.Seed(homeSeed, c.Role)%90_000_000) + 10_000_000, // eight digits
-		Unit:   c.Unit, Topic: c.Topic, Readings: m,
+		Unit:   c.Unit, Topic: c.Topic, Readings: m, Rating: h.rating(),
 	}
 	var err error
 	if c.Key != "" {
@@ -124,6 +124,9 @@ func (m *Meter) reading(index int64, s home.State) device.Reading {
 	case config.RoleBattery:
 		r.Import += s.Charge
 		r.Export += s.Discharge
+	case config.RoleInverter:
+		r.Import += s.Taken
+		r.Export += s.Given
 	}
 	return r
 }

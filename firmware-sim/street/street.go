@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
+	"github.com/commonwatt/commonwatt/firmware-sim/device"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
 )
 
@@ -36,6 +37,7 @@ type Street struct {
 	latest  atomic.Int64 // the newest refresh that was asked for
 	houses  []*House
 	pushers []Pusher
+	journal *journal // nil: commands are not kept
 }
 
 // House is one home with its meters.
@@ -43,9 +45,10 @@ type House struct {
 	ID     string
 	Meters []*Meter
 
-	history *home.History
-	home    *home.Home
-	refresh int64
+	history  *home.History
+	home     *home.Home
+	refresh  int64
+	inverter *inverter // nil: nothing here obeys
 }
 
 // New builds the street of a configuration and reads the files that it names.
@@ -73,7 +76,20 @@ func New(cfg *config.Config, now func() time.Time) (*Street, error) {
 		}
 		s.houses = append(s.houses, house)
 	}
+	if cfg.Journal != "" {
+		if err := s.openJournal(cfg); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
+}
+
+// Close closes the journal. No command is taken afterwards.
+func (s *Street) Close() error {
+	if s.journal == nil {
+		return nil
+	}
+	return s.journal.close()
 }
 
 // build makes a house. Its time begins one refresh before the epoch's, so that
@@ -111,8 +127,16 @@ func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
 			Capacity:   home.MilliWattHours(c.Battery.KWh * 1e6),
 			Power:      home.MilliWatts(c.Battery.KW * 1e6),
 			Efficiency: int64(c.Battery.Efficiency*1e6 + 0.5),
+			Floor:      home.MilliWattHours(c.Battery.KWh * c.Battery.MinSoC * 1e4),
+			Standing:   home.MilliWatts(c.Battery.StandingW * 1000),
 		}
 		h.Stored = h.Battery.InitialCharge(seed)
+	}
+	for _, d := range c.Devices {
+		if d.Role == config.RoleInverter {
+			h.Hybrid = true
+			h.Rated = max(h.Battery.Power, home.MilliWatts(c.Solar.KWP*1e6))
+		}
 	}
 	house := &House{ID: c.ID, home: h, refresh: s.refresh, history: home.NewHistory(h, s.refresh, s.first-1)}
 	for _, d := range c.Devices {
@@ -121,6 +145,9 @@ func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
 			return nil, fmt.Errorf("%s meter: %w", d.Role, err)
 		}
 		house.Meters = append(house.Meters, m)
+		if obeys, ok := m.Device.(device.Inverter); ok {
+			house.inverter = newInverter(house, m, obeys)
+		}
 	}
 	return house, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -154,8 +155,12 @@ func TestReadersAgree(t *testing.T) {
 			})
 		}
 	}
-	if read != len(device.Kinds()) {
-		t.Errorf("%d devices, want one of each of %v", read, device.Kinds())
+	meters := slices.DeleteFunc(device.Kinds(), func(id string) bool {
+		kind, _ := device.Lookup(id)
+		return kind.Obeys()
+	})
+	if read != len(meters) {
+		t.Errorf("%d devices, want one of each of %v", read, meters)
 	}
 }
 

@@ -299,13 +299,23 @@ func TestSignedChain(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	want := []string{"commonwatt-signed", "eastron-sdm630", "shelly-gen2", "sunspec-meter", "tasmota"}
+	want := []string{"commonwatt-signed", "eastron-sdm630", "shelly-gen2", "sunspec-battery", "sunspec-meter", "tasmota"}
 	if diff := cmp.Diff(want, Kinds()); diff != "" {
 		t.Error(diff)
 	}
 	for _, id := range Kinds() {
 		kind, _ := Lookup(id)
 		spec := Spec{Topic: "x"}
+		if kind.Obeys() {
+			if _, err := kind.New(spec); err == nil {
+				t.Errorf("%s was made without a battery", id)
+			}
+			spec.Rating = testRating
+			if _, obeys := newDevice(t, id, spec).(Inverter); !obeys {
+				t.Errorf("%s is no inverter", id)
+			}
+			continue
+		}
 		if kind.Signs {
 			if _, err := kind.New(spec); err == nil {
 				t.Errorf("%s was made without a key", id)

@@ -124,6 +124,9 @@ func (k Kind) New(s Spec) (Device, error) {
 		return nil, fmt.Errorf("making a device: it signs: %t, it was given a key: %t", k.Signs, s.Key != nil)
 	}
 	if k.inverter != nil {
+		if s.Rating.Battery <= 0 || s.Rating.Output <= 0 || s.Rating.Capacity <= 0 {
+			return nil, fmt.Errorf("making an inverter: got rating %+v, want a battery with a power and a capacity", s.Rating)
+		}
 		return k.inverter(s), nil
 	}
 	if k.registers != nil {

@@ -175,17 +175,19 @@ func (d *sunSpecBattery) Control(at int64) (home.Control, int64) {
 	if limit < d.spec.Rating.Output {
 		c.Output = home.Between(-d.spec.Rating.Output, limit)
 	}
-	if low, high := d.storage(h); low != home.Level(-d.spec.Rating.Battery) || high != home.Level(d.spec.Rating.Battery) {
-		change(low.Begin)
-		change(low.End)
-		c.Battery = home.Bound{On: true, Min: d.bent(low, at), Max: d.bent(high, at)}
+	low, high := d.storage(h)
+	change(low.Begin)
+	change(low.End)
+	low, high = bent(low, at), bent(high, at)
+	if low != home.Level(-d.spec.Rating.Battery) || high != home.Level(d.spec.Rating.Battery) {
+		c.Battery = home.Bound{On: true, Min: low, Max: high}
 	}
 	return c, until
 }
 
 // bent leaves away what a slope has behind it, so that equal controls compare
 // as equal.
-func (d *sunSpecBattery) bent(s home.Slope, at int64) home.Slope {
+func bent(s home.Slope, at int64) home.Slope {
 	if at >= s.End || s.From == s.To {
 		return home.Level(s.To)
 	}

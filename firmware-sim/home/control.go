@@ -42,6 +42,41 @@ func Between(low, high MilliWatts) Bound {
 	return Bound{On: true, Min: Level(low), Max: Level(high)}
 }
 
+// Fixed is the one power that a bound allows at an instant, if it is only one.
+func (b Bound) Fixed(at int64) (MilliWatts, bool) {
+	low := b.Min.At(at)
+	return low, b.On && low == b.Max.At(at)
+}
+
+// Mode is a word for what a control means for the battery at an instant: off,
+// charge, discharge or idle for a set point, output for one of the inverter's
+// terminals, hold where it must not discharge, nocharge where it must not charge,
+// limited for any other bound, and self-consumption for its own mode.
+func (c *Control) Mode(at int64) string {
+	power, fixed := c.Battery.Fixed(at)
+	_, output := c.Output.Fixed(at)
+	switch {
+	case c.Off:
+		return "off"
+	case fixed && power > 0:
+		return "charge"
+	case fixed && power < 0:
+		return "discharge"
+	case fixed:
+		return "idle"
+	case output:
+		return "output"
+	case !c.Battery.On:
+		return "self-consumption"
+	case c.Battery.Min.At(at) == 0:
+		return "hold"
+	case c.Battery.Max.At(at) == 0:
+		return "nocharge"
+	default:
+		return "limited"
+	}
+}
+
 // Slope is a power that goes evenly from one value to another in a time: From
 // before Begin, To from End on.
 type Slope struct {

@@ -17,14 +17,27 @@
 //	    import − export = load − solar + charge − discharge.
 //	H2  A counter never falls.
 //	H3  0 ≤ stored ≤ capacity, and a step charges or discharges no more than the
-//	    battery's power times the step's length.
-//	H4  A battery never creates energy: what comes out is at most what went in,
-//	    less the losses of both ways, plus what it held at the beginning.
-//	H5  No sun, no solar production.
-//	H6  The state at an instant is a function of the configuration, the seed and
-//	    that instant alone: a History made anew gives the same integers. (On the
-//	    same kind of processor: some fuse a multiplication with an addition, and
-//	    a model's watts may then round to another milliwatt.)
+//	    battery's power times the step's length. Nothing is given out of what lies
+//	    below the battery's floor or a control's reserve.
+//	H4  A battery never creates energy. Exactly and in integers:
+//	    stored = stored at the beginning + charge − discharge − lost,
+//	    and lost never falls.
+//	H5  No sun, no solar production; production and what was curtailed are
+//	    together what the sun could give.
+//	H6  The state at an instant is a function of the configuration, the seed, that
+//	    instant, and the commands before it: a History made anew and given the same
+//	    commands gives the same integers. (On the same kind of processor: some fuse
+//	    a multiplication with an addition, and a model's watts may then round to
+//	    another milliwatt.)
+//	H7  A control is obeyed as far as battery and panels can, in the order of
+//	    wishes that [Control] states. A command changes nothing before its time.
+//
+// # Commands
+//
+// An inverter is told a [Control] for a piece of time; a [Plan] is the sequence
+// of them, with all that follows by timers if nobody says more. Steps are cut
+// where a control begins or ends, so that a lease of 37 s holds for 37 s,
+// whatever the refresh period.
 //
 // # How floats stay out of the books
 //

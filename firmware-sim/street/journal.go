@@ -70,6 +70,9 @@ func (s *Street) openJournal(cfg *config.Config) error {
 		return fmt.Errorf("journal %s: %w", cfg.Journal, err)
 	}
 	s.journal = j
+	if s.manual != nil && s.last > s.Now().UnixMilli() {
+		s.manual.set(time.UnixMilli(s.last).UTC()) // time does not go back, not even by a restart
+	}
 	return nil
 }
 
@@ -130,6 +133,7 @@ func (s *Street) again(line []byte) error {
 	if err != nil {
 		return fmt.Errorf("register %d of %s: %w: was the configuration changed?", r.Address, r.Home, err)
 	}
+	s.last = max(s.last, r.At)
 	return nil
 }
 

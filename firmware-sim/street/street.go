@@ -38,6 +38,7 @@ type Street struct {
 	houses  []*House
 	pushers []Pusher
 	journal *journal // nil: commands are not kept
+	last    int64    // the newest command in it when it was opened
 }
 
 // House is one home with its meters.

@@ -146,15 +146,17 @@ func (d decimal) String() string {
 	return digits
 }
 
-// float32StepWh is the distance between neighbouring float32 values around f × 10^shift, in whole units rounded up.
-func float32StepWh(f float32, shift int) uint64 {
-	next := math.Nextafter32(float32(math.Abs(float64(f))), math.MaxFloat32)
-	step := (float64(next) - math.Abs(float64(f))) * math.Pow10(shift)
+// maxStepWh bounds a resolution: a float that steps coarser than this is no counter of a home.
+const maxStepWh = 1e15
+
+// floatStepWh is the distance from a float to its upper neighbour, × 10^shift, in whole units rounded up.
+func floatStepWh(distance float64, shift int) uint64 {
+	step := distance * math.Pow10(shift)
 	if !(step > 1) {
 		return 1
 	}
-	if step > 1e15 {
-		return 1e15
+	if step > maxStepWh {
+		return maxStepWh
 	}
 	return uint64(math.Ceil(step))
 }

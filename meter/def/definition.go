@@ -119,6 +119,21 @@ type Modbus struct {
 	Unit uint8 `yaml:"unit"`
 	// Blocks are read with one request each; everything in a block is of one moment.
 	Blocks []Block `yaml:"blocks"`
+	// ZeroUnknown: the device says 0 for what it does not know, so two counters of 0 are unknown. One alone counts: a
+	// home that never exported has it.
+	ZeroUnknown bool `yaml:"zero_unknown,omitempty"`
+	// Faults are registers by which a device says that its values are not to be believed.
+	Faults []RegisterFault `yaml:"faults,omitempty"`
+}
+
+// RegisterFault is a register of a block; any of Values in it spoils the sample.
+type RegisterFault struct {
+	Block   string `yaml:"block"`
+	Address uint16 `yaml:"address"`
+	// Type is an unsigned integer; it is compared as it is, without exponent.
+	Type   string   `yaml:"type"`
+	Order  string   `yaml:"order,omitempty"`
+	Values []uint64 `yaml:"values"`
 }
 
 // Block is a run of registers.
@@ -220,6 +235,11 @@ type Point struct {
 
 	// Scale is a register in the same block that holds a further power of ten.
 	Scale *Scale `yaml:"scale,omitempty"`
+	// Add and Subtract are more registers of the same block, in the same unit and with the same scale: counters of
+	// tariffs, power of phases. Subtract is for power only, of devices that write the two directions apart. If one of
+	// all these is unknown, so is the point: there is no partial sum.
+	Add      []Term `yaml:"add,omitempty"`
+	Subtract []Term `yaml:"subtract,omitempty"`
 
 	// SunSpec: Negative is for devices that write an accumulator as a negative number; its magnitude counts.
 	Negative bool `yaml:"negative,omitempty"`
@@ -235,6 +255,15 @@ type Point struct {
 type Scale struct {
 	Address uint16 `yaml:"address"`
 	Type    string `yaml:"type"`
+}
+
+// Term is a register that is added to the one of its point, or subtracted from it.
+type Term struct {
+	Address  uint16   `yaml:"address"`
+	Type     string   `yaml:"type"`
+	Order    string   `yaml:"order,omitempty"`
+	Exponent int      `yaml:"exponent,omitempty"`
+	Invalid  []uint64 `yaml:"invalid,omitempty"`
 }
 
 // Place is a value in a message: one path, or several to be added up. Of a place of several parts either all are known
@@ -261,7 +290,11 @@ type IdentityPoints struct {
 
 // IdentityPoint is one part of an identity: a fixed text, registers, or a place in a message.
 type IdentityPoint struct {
+	// Text beside registers is a name for people of what Expect proves.
 	Text string `yaml:"text,omitempty"`
+	// Block, instead of Function: the registers are in that block, and so are seen again with every value of it. An
+	// answer that names another device than the survey did has no values.
+	Block string `yaml:"block,omitempty"`
 	// Function, Address and Type (uint16, uint32 or string) for Modbus; Count registers of a string.
 	Function uint8  `yaml:"function,omitempty"`
 	Address  uint16 `yaml:"address,omitempty"`

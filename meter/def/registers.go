@@ -59,35 +59,23 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 		}
 		held[b.Name] = words
 	}
+	if err := d.seenAgain(held, s); err != nil {
+		return Values{}, err
+	}
 	var v Values
 	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
 		p := d.Points[name]
 		b, _ := d.block(p.Block)
-		v.setRegisters(name, p, b, held[p.Block])
+		v.setSum(name, p, b, held[p.Block])
+	}
+	if d.faulty(held) {
+		v.DeviceError = true
+		v.forget("the device reports a fault", PointImport, PointExport, PointPower, PointSoC)
+	}
+	if d.Modbus.ZeroUnknown && v.ImportWh != nil && v.ExportWh != nil && *v.ImportWh == 0 && *v.ExportWh == 0 {
+		v.forget("the device says 0 for what it does not know", PointImport, PointExport)
 	}
 	return v, nil
-}
-
-// setRegisters makes a value of the words of a block, with the scale factor that came with them.
-func (v *Values) setRegisters(name string, p Point, b Block, block []uint16) {
-	at := int(p.Address - b.Address)
-	words := block[at : at+p.Words()]
-	o := Origin{Point: name, Block: b.Name, Function: b.Function, Address: new(p.Address), Words: words, Type: p.Type, Unit: p.Unit}
-	defer func() { v.Origins = append(v.Origins, o) }()
-	if p.Scale != nil {
-		sf := Point{Type: p.Scale.Type, Order: p.Order}
-		at := int(p.Scale.Address - b.Address)
-		n, _, err := sf.decode(block[at : at+sf.Words()])
-		factor, err2 := n.signed(0)
-		if err != nil || err2 != nil || factor < -maxSF || factor > maxSF {
-			o.Unknown = fmt.Sprintf("scale factor at %d is beyond -%d to %d", p.Scale.Address, maxSF, maxSF)
-			v.DeviceError = true
-			return
-		}
-		p.Exponent += int(factor)
-		o.Scale = &p.Exponent
-	}
-	v.put(name, p, words, &o)
 }
 
 // put decodes the words of a point and sets its value. Integers are cut off to whole Wh as a counter does, floats are
@@ -163,7 +151,7 @@ func (d *Definition) surveyModbus(ctx context.Context, read ReadRegisters) (Surv
 		if p == nil {
 			continue
 		}
-		value, err := p.read(ctx, read)
+		value, err := d.ask(ctx, read, p)
 		if err != nil {
 			return Survey{}, fmt.Errorf("identifying the device by %s: %w", name, err)
 		}
@@ -197,17 +185,32 @@ func (p *IdentityPoint) swapped(words []uint16) []uint16 {
 	return turned
 }
 
-func (p *IdentityPoint) read(ctx context.Context, read ReadRegisters) (string, error) {
-	if p.Text != "" {
+func (i Identity) get(name string) string {
+	return map[string]string{"maker": i.Maker, "model": i.Model, "serial": i.Serial, "firmware": i.Firmware}[name]
+}
+
+// ask reads one part of the identity from the device.
+func (d *Definition) ask(ctx context.Context, read ReadRegisters, p *IdentityPoint) (string, error) {
+	function := p.Function
+	if p.Block != "" {
+		b, _ := d.block(p.Block)
+		function = b.Function
+	}
+	if function == 0 {
 		return p.Text, nil
 	}
-	words, err := readExactly(ctx, read, p.Function, p.Address, p.words())
+	words, err := readExactly(ctx, read, function, p.Address, p.words())
 	if p.Optional && errors.Is(err, ErrRefused) {
-		return "", nil
+		return p.Text, nil
 	}
 	if err != nil {
 		return "", err
 	}
+	return p.value(words)
+}
+
+// value is what the registers of an identity point say, if they may say that.
+func (p *IdentityPoint) value(words []uint16) (string, error) {
 	var value string
 	switch p.Type {
 	case "string":
@@ -217,6 +220,9 @@ func (p *IdentityPoint) read(ctx context.Context, read ReadRegisters) (string, e
 	}
 	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) {
 		return "", fmt.Errorf("got %q, expected %s: %w", value, strings.Join(p.Expect, " or "), ErrWrongDevice)
+	}
+	if p.Text != "" {
+		return p.Text, nil
 	}
 	return value, nil
 }

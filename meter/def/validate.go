@@ -130,7 +130,9 @@ func (d *Definition) checkIdentity(c *checker, check func(string, *IdentityPoint
 		}
 		field := "identify." + name
 		given := 0
-		for _, is := range []bool{p.Text != "", p.Function != 0 || p.Type != "", p.Device, len(p.From) > 0} {
+		registers := p.Function != 0 || p.Type != "" || p.Block != ""
+		proven := registers && len(p.Expect) > 0
+		for _, is := range []bool{p.Text != "" && !proven, registers, p.Device, len(p.From) > 0} {
 			if is {
 				given++
 			}

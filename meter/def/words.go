@@ -75,16 +75,25 @@ func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 // isFloat tells the types whose values are the nearest neighbours of what the device counted.
 func isFloat(kind string) bool { return kind == "float32" || kind == "float64" }
 
-// traits of the point's counter at the given words.
+// traits of the point's counter at the given words of its own register.
 func (p Point) traits(words []uint16) Traits {
-	t := Traits{ResolutionWh: max(1, p.ResolutionWh), WrapWh: wrapAt(p.WrapBits, p.shift())}
-	switch {
-	case p.Type == "float32":
-		t.ResolutionWh = max(t.ResolutionWh, float32StepWh(math.Float32frombits(uint32(p.raw(words))), p.shift())) //nolint:gosec // two words
-	case !isFloat(p.Type) && p.shift() > 0 && p.shift() <= 18:
-		t.ResolutionWh = max(t.ResolutionWh, pow10(p.shift()).Uint64())
+	return Traits{ResolutionWh: max(1, p.ResolutionWh, p.stepWh(words)), WrapWh: wrapAt(p.WrapBits, p.shift())}
+}
+
+// stepWh is what the last digit of a register stands for: of an integer by its exponent, of a float at its value.
+func (p Point) stepWh(words []uint16) uint64 {
+	switch p.Type {
+	case "float32":
+		f := math.Float32frombits(uint32(p.raw(words)) &^ (1 << 31)) //nolint:gosec // two words
+		return floatStepWh(float64(math.Nextafter32(f, math.MaxFloat32))-float64(f), p.shift())
+	case "float64":
+		f := math.Float64frombits(p.raw(words) &^ (1 << 63))
+		return floatStepWh(math.Nextafter(f, math.MaxFloat64)-f, p.shift())
 	}
-	return t
+	if s := p.shift(); s > 0 && s <= 18 {
+		return pow10(s).Uint64()
+	}
+	return 1
 }
 
 // text is the number in the unit of the point. Of a float it is the shortest text that stands for the same float.
@@ -100,7 +109,8 @@ func (p Point) text(n decimal, words []uint16) string {
 }
 
 // Encode writes a value in Wh or W (import positive) as the device would hold it: what a simulator needs. A value
-// that does not fit wraps as the device's own counter does.
+// that does not fit wraps as the device's own counter does. Of a point with Add or Subtract it is the point's own
+// register, with 0 in the others.
 func (p Point) Encode(value int64) ([]uint16, error) {
 	n := p.Words()
 	if n == 0 {

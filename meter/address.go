@@ -30,6 +30,9 @@ type scheme struct {
 func schemes() []scheme {
 	return []scheme{
 		{"tcp", "tcp://192.168.1.20:502", speaksModbus, parseHost, openModbus},
+		{"tcp+tls", "tcp+tls://192.168.1.20:802", speaksModbus, parseHost, openModbus},
+		{"rtu", "rtu:///dev/ttyUSB0?baud=9600&parity=N&stop=1", speaksModbus, parseModbusLine, openModbus},
+		{"rtu+tcp", "rtu+tcp://192.168.1.20:4001", speaksModbus, parseHost, openModbus},
 		{"mqtt", "mqtt://192.168.1.10:1883/kitchen", publishes, parseBroker, openMQTT},
 	}
 }
@@ -142,6 +145,11 @@ func parseBroker(text string, d def.Definition) (address, error) {
 		return address{}, errors.New("the name of the device or its full topic as path, without + and #")
 	}
 	return address{host: host, topics: topics}, nil
+}
+
+// parseModbusLine reads rtu:///dev/ttyX?baud=…&parity=…&stop=…. Characters always have 8 bits.
+func parseModbusLine(text string, _ def.Definition) (address, error) {
+	return parseLine(text, serialLine{baud: 9600, dataBits: 8, stopBits: 1, parity: "N"}, "baud", "parity", "stop")
 }
 
 // The speeds of serial lines that drivers know, and the other settings.

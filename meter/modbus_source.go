@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/commonwatt/commonwatt/meter/def"
 	"github.com/commonwatt/commonwatt/meter/modbus"
+	"github.com/commonwatt/commonwatt/meter/serial"
 )
 
 // modbusSource reads one unit on a bus. The device is surveyed at the start and after each new connection, for another
@@ -24,6 +26,65 @@ type modbusSource struct {
 	generation uint64 // of the connection that the survey is from
 	seen       uint64 // of the last answer
 	arrived    time.Time
+}
+
+// The Modbus units that a device on a line may have, and the one that stands for the TCP device itself.
+const (
+	maxUnit     = 247
+	wholeDevice = 255
+)
+
+func openModbus(c Config, d Definition, a address) (Source, error) {
+	line, err := modbusLine(c, a)
+	if err != nil {
+		return nil, err
+	}
+	onSerial := a.scheme == "rtu" || a.scheme == "rtu+tcp"
+	switch {
+	case onSerial && c.Unit > maxUnit:
+		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247 on a serial line"}
+	case c.Unit > maxUnit && c.Unit != wholeDevice:
+		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
+	}
+	unit := c.Unit
+	if unit == 0 {
+		unit = 1
+		if d.Modbus != nil && d.Modbus.Unit != 0 {
+			unit = d.Modbus.Unit
+		}
+		if d.SunSpec != nil && d.SunSpec.Unit != 0 {
+			unit = d.SunSpec.Unit
+		}
+	}
+	pool := c.Pool
+	if pool == nil {
+		pool = modbus.NewPool(modbus.Options{Timeout: c.Timeout, Log: c.Log})
+	}
+	bus, release, err := pool.Get(line)
+	if err != nil {
+		return nil, &ConfigError{Field: "address", Got: withoutUser(c.Address), Want: err.Error()}
+	}
+	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}, nil
+}
+
+// modbusLine is the line that an address means.
+func modbusLine(c Config, a address) (modbus.Line, error) {
+	switch a.scheme {
+	case "tcp+tls":
+		config, err := c.TLS.clientConfig()
+		if err != nil {
+			return modbus.Line{}, err
+		}
+		return modbus.TLS(a.host, config, fmt.Sprintf("%+v", c.TLS)), nil
+	case "rtu":
+		return modbus.RTU(serial.Settings{
+			Device: a.line.device, Baud: a.line.baud, DataBits: a.line.dataBits,
+			Parity: serial.Parity(a.line.parity[0]), StopBits: a.line.stopBits,
+		}), nil
+	case "rtu+tcp":
+		return modbus.RTUOverTCP(a.host), nil
+	}
+	return modbus.TCP(a.host), nil
 }
 
 func (s *modbusSource) Push() bool             { return false }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -80,12 +79,6 @@ func Open(_ context.Context, c Config) (Source, error) {
 	return s.open(c, d, a) //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
 }
 
-// The Modbus units that a device on a line may have, and the one that stands for the TCP device itself.
-const (
-	maxUnit     = 247
-	wholeDevice = 255
-)
-
 func openMQTT(c Config, d Definition, a address) (Source, error) {
 	topics := make([]string, 0, len(a.topics.ByTopic))
 	for t := range a.topics.ByTopic {
@@ -97,29 +90,4 @@ func openMQTT(c Config, d Definition, a address) (Source, error) {
 		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
 	})
 	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
-}
-
-func openModbus(c Config, d Definition, a address) (Source, error) {
-	if c.Unit > maxUnit && c.Unit != wholeDevice {
-		return nil, &ConfigError{Field: "unit", Got: strconv.Itoa(int(c.Unit)), Want: "1 to 247, or 255 for a device of its own"}
-	}
-	unit := c.Unit
-	if unit == 0 {
-		unit = 1
-		if d.Modbus != nil && d.Modbus.Unit != 0 {
-			unit = d.Modbus.Unit
-		}
-		if d.SunSpec != nil && d.SunSpec.Unit != 0 {
-			unit = d.SunSpec.Unit
-		}
-	}
-	pool := c.Pool
-	if pool == nil {
-		pool = modbus.NewPool(modbus.Options{Timeout: c.Timeout, Log: c.Log})
-	}
-	bus, release, err := pool.Get(modbus.TCP(a.host))
-	if err != nil {
-		return nil, err
-	}
-	return &modbusSource{def: d, bus: bus, release: release, unit: unit, now: c.Now}, nil
 }

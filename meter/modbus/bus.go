@@ -30,8 +30,12 @@ const (
 
 // Options of a Bus. The zero value is right for devices in the field; tests shorten the times.
 type Options struct {
-	// Timeout of one request, connection included; default 3 s.
+	// Timeout bounds the wait for one reply, and the opening of the line; default 3 s, on a serial line 1 s and the time
+	// that the bytes take, through a serial server 2 s.
 	Timeout time.Duration
+	// Slowest is the latest, counted from the request, that a reply can still come on a line without transaction ids.
+	// After a failure nothing is asked there until then. Default twice the Timeout.
+	Slowest time.Duration
 	// DialEvery is the shortest time between two dials; default 1 s.
 	DialEvery time.Duration
 	// BackoffStep is how long a unit is left alone per failure in a row, BackoffMax the longest; default 2 s and 5 min.
@@ -40,15 +44,23 @@ type Options struct {
 	Log                     *slog.Logger
 }
 
-func (o Options) withDefaults() Options {
+func (o Options) withDefaults(l Line) Options {
+	usual := map[transport]time.Duration{overSerial: time.Second, overSocket: 2 * time.Second}[l.transport]
+	if usual == 0 {
+		usual = 3 * time.Second
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = usual
+	}
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Timeout, 3 * time.Second}, {&o.DialEvery, time.Second}, {&o.BackoffStep, 2 * time.Second}, {&o.BackoffMax, 5 * time.Minute}} {
+	}{{&o.Slowest, 2 * o.Timeout}, {&o.DialEvery, time.Second}, {&o.BackoffStep, 2 * time.Second}, {&o.BackoffMax, 5 * time.Minute}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
 	}
+	o.Slowest = max(o.Slowest, o.Timeout)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -68,12 +80,16 @@ type Bus struct {
 	port     port
 	opened   uint64 // how often the line was
 	lastDial time.Time
-	lastID   uint16
+	lastID   uint16           // of a transaction
+	resyncs  map[uint8]uint64 // failed requests per unit: who answers next may be another
+	quiet    time.Time        // until then something late can come
+	lastByte time.Time
+	echo     echo
 }
 
 // NewBus makes a bus. It opens the line with the first request.
 func NewBus(l Line, o Options) *Bus {
-	b := &Bus{line: l, options: o.withDefaults()}
+	b := &Bus{line: l, options: o.withDefaults(l), resyncs: map[uint8]uint64{}}
 	b.health = health{step: b.options.BackoffStep, most: b.options.BackoffMax, units: map[uint8]*failures{}}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b
@@ -132,8 +148,14 @@ func (b *Bus) write(ctx context.Context, c call) error {
 	return nil
 }
 
+// broadcast is the unit that stands for all of a serial line, so that nobody answers.
+const broadcast = 0
+
 // do waits for the unit's turn and makes one request.
 func (b *Bus) do(ctx context.Context, c call) ([]byte, uint64, error) {
+	if c.unit == broadcast && b.line.rtu() {
+		return nil, 0, fmt.Errorf("unit: got 0, to which nobody on a serial line answers, expected 1 to 247: %w", ErrRequest)
+	}
 	if err := b.health.refuses(c.unit); err != nil {
 		return nil, 0, err
 	}
@@ -156,7 +178,7 @@ func (b *Bus) do(ctx context.Context, c call) ([]byte, uint64, error) {
 	}
 	data, err := b.request(ctx, c)
 	b.judge(ctx, c.unit, err)
-	return data, b.opened, err
+	return data, b.opened + b.resyncs[c.unit], err
 }
 
 // judge keeps the back-off. A caller that went away says nothing about the unit.

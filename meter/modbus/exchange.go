@@ -30,17 +30,28 @@ type exchange struct {
 	sent bool // the device may have seen the request
 }
 
-// request makes one request on the line. After an error that is no proper exception the line starts anew.
+// request makes one request on the line.
 func (b *Bus) request(ctx context.Context, c call) ([]byte, error) {
-	if err := b.wait(ctx); err != nil {
+	if b.line.rtu() && c.function == writeOne && b.echo == echoUnknown {
+		if err := b.learnEcho(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return b.attempt(ctx, c)
+}
+
+// attempt sends one request and waits for its reply. After an error that is no proper exception the line starts anew.
+func (b *Bus) attempt(ctx context.Context, c call) ([]byte, error) {
+	if err := b.ready(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.options.Timeout)
+	wire := b.line.wire(c.size())
+	within, cancel := context.WithTimeout(ctx, b.options.Timeout+wire)
 	defer cancel()
-	handler := goburrow.NewTCPClientHandler(b.line.host) // used for its packager only; it never dials
-	handler.SlaveId = c.unit
-	e := exchange{ctx: ctx, bus: b, call: c, Packager: handler}
+	e := exchange{ctx: within, bus: b, call: c, Packager: b.line.packager(c.unit)}
+	asked := time.Now()
 	data, err := e.make(goburrow.NewClient2(&e, &e))
+	b.lastByte = time.Now()
 	if refused, ok := errors.AsType[*goburrow.ModbusError](err); ok {
 		return nil, &Exception{Unit: c.unit, Function: c.function, Code: refused.ExceptionCode, text: refused.Error()}
 	}
@@ -50,11 +61,36 @@ func (b *Bus) request(ctx context.Context, c call) ([]byte, error) {
 	if err == nil {
 		return data, nil
 	}
-	b.drop()
+	if b.line.rtu() && e.sent {
+		b.quiet = asked.Add(wire + b.options.Slowest)
+	}
+	if b.line.transport == overSerial && reusable(err) {
+		b.resyncs[c.unit]++
+	} else {
+		b.drop()
+	}
 	if e.sent && c.writes() {
 		return nil, fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
 	return nil, err
+}
+
+// reusable reports whether a serial port is still good after an error: it was not the port's.
+func reusable(err error) bool {
+	return errors.Is(err, ErrBadReply) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// packager makes frames and takes them apart. Of goburrow's handlers it is the only part that is used; they never open
+// anything.
+func (l Line) packager(unit uint8) goburrow.Packager {
+	if l.rtu() {
+		h := goburrow.NewRTUClientHandler("")
+		h.SlaveId = unit
+		return h
+	}
+	h := goburrow.NewTCPClientHandler("")
+	h.SlaveId = unit
+	return h
 }
 
 func (e *exchange) make(client goburrow.Client) ([]byte, error) {
@@ -75,9 +111,6 @@ func (e *exchange) make(client goburrow.Client) ([]byte, error) {
 
 // Send sends a request and returns the reply, which has been checked against it.
 func (e *exchange) Send(request []byte) ([]byte, error) {
-	if err := e.bus.connect(e.ctx); err != nil {
-		return nil, err
-	}
 	p := e.bus.port
 	deadline, _ := e.ctx.Deadline()
 	if err := p.SetDeadline(deadline); err != nil {
@@ -97,6 +130,9 @@ func (e *exchange) Send(request []byte) ([]byte, error) {
 	if _, err := p.Write(request); err != nil {
 		return nil, e.failed("sending the request", err)
 	}
+	if e.bus.line.rtu() {
+		return e.receiveRTU(p, request)
+	}
 	return e.receiveTCP(p, request)
 }
 
@@ -109,57 +145,4 @@ func (e *exchange) failed(doing string, err error) error {
 		return fmt.Errorf("%s: no answer in time: %w", doing, context.DeadlineExceeded)
 	}
 	return fmt.Errorf("%s: %w", doing, explainTLS(err))
-}
-
-// wait keeps to the shortest time between two dials.
-func (b *Bus) wait(ctx context.Context) error {
-	if b.port != nil || b.lastDial.IsZero() {
-		return nil
-	}
-	rest := b.options.DialEvery - time.Since(b.lastDial)
-	if rest <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(rest)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w for another %v: %w", errTooSoon, rest.Round(time.Millisecond), ctx.Err())
-	}
-}
-
-// connect makes sure that the line is open and that nothing waits on it to be read.
-func (b *Bus) connect(ctx context.Context) error {
-	if b.port != nil && !silent(b.port) {
-		b.drop()
-		if err := b.wait(ctx); err != nil {
-			return err
-		}
-	}
-	if b.port != nil {
-		return nil
-	}
-	b.lastDial = time.Now()
-	p, err := b.line.open(ctx)
-	if err != nil {
-		return &lineError{err}
-	}
-	b.port = p
-	b.opened++
-	return nil
-}
-
-// silence is how long the line is listened to before a request.
-const silence = time.Millisecond
-
-// silent reports whether the other side neither sent something unasked nor closed.
-func silent(p port) bool {
-	if err := p.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return false
-	}
-	var one [1]byte
-	n, err := p.Read(one[:])
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -17,12 +17,12 @@ const (
 	exceptionBit = 0x80
 )
 
-// Encode gives the request a transaction id that nobody can guess and that is not the last one's: a reply that was
+// Encode gives a request over TCP a transaction id that nobody can guess and that is not the last one's: a reply that was
 // late or sent ahead cannot fit.
 func (e *exchange) Encode(pdu *goburrow.ProtocolDataUnit) ([]byte, error) {
 	adu, err := e.Packager.Encode(pdu)
-	if err != nil {
-		return nil, err
+	if err != nil || e.bus.line.rtu() {
+		return adu, err
 	}
 	id := uint16(rand.Uint32()) //nolint:gosec // against accidents, not against an enemy on the line
 	if id == e.bus.lastID {

@@ -100,7 +100,7 @@ func readCommon(ctx context.Context, read ReadRegisters, common *sunspec.Model, 
 }
 
 // planSunSpec picks for each point the first model that the definition names and the device has. A definition's points
-// may be spread over models; those of one model are read together.
+// may be spread over models; those of one model are read together, and the counters are of one model.
 func (d *Definition) planSunSpec(blocks []sunspec.Block) ([]modelPlan, error) {
 	var plans []modelPlan
 	names := map[int][]string{}
@@ -120,8 +120,12 @@ func (d *Definition) planSunSpec(blocks []sunspec.Block) ([]modelPlan, error) {
 				continue
 			}
 			plan := modelPlan{block: b, model: model, points: map[string]sunspec.Point{}}
+			counters := taken[PointImport] || taken[PointExport]
 			for _, name := range slices.Sorted(maps.Keys(l.Points)) {
 				p, _ := model.Point(l.Points[name])
+				if counters && (name == PointImport || name == PointExport) {
+					continue
+				}
 				if !taken[name] && p.Offset+p.Size <= b.Length+2 {
 					taken[name], plan.points[name] = true, p
 					names[len(plans)] = append(names[len(plans)], p.Name)

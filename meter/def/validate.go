@@ -137,7 +137,7 @@ func (d *Definition) checkIdentity(c *checker, check func(string, *IdentityPoint
 				given++
 			}
 		}
-		c.want(given == 1, field, given, "one way to find it: text, registers, device or from")
+		c.want(given == 1 || (given == 0 && d.Protocol == ProtocolSunSpec), field, given, "one way to find it: text, registers, device or from")
 		check(field, p)
 	}
 }

@@ -42,11 +42,6 @@ var typesOf = map[string][]string{
 func (d *Definition) checkLayout(c *checker, field string, l Layout) {
 	c.want(len(l.Models) > 0 && len(l.Models) <= maxList, field+".models", l.Models, "at least one model")
 	c.want(len(l.Points) > 0, field+".points", "none", "at least one point of the definition")
-	_, in := l.Points[PointImport]
-	_, out := l.Points[PointExport]
-	_, wantIn := d.Points[PointImport]
-	_, wantOut := d.Points[PointExport]
-	c.want(in == out || !wantIn || !wantOut, field+".points", "one of import and export", "both: two counters of one device are read together")
 	for name := range l.Points {
 		_, ok := d.Points[name]
 		c.want(ok, field+".points."+name, strconv.Quote(name), "a point of the definition")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"net/netip"
 	"strings"
 	"time"
@@ -56,11 +57,11 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		}
 		limit := int64(maxBodyBytes)
 		switch {
-		case r.Method == http.MethodPost && r.URL.Path == transactionsPath:
-			limit = 3 * maxTransactionBytes
+		case r.Method == http.MethodPost && postLimit(r.URL.Path) > 0:
+			limit = postLimit(r.URL.Path)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			writeProblem(w, http.StatusMethodNotAllowed, "got "+clip(r.Method, 20)+", expected GET or HEAD: all of this API but "+transactionsPath+" only reads")
+			writeProblem(w, http.StatusMethodNotAllowed, "got "+clip(r.Method, 20)+", expected GET or HEAD here")
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
@@ -68,6 +69,25 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(responseTimeout))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// posts are the paths that take more than reading, and how much of it.
+var posts = []struct {
+	pattern string // of path.Match
+	limit   int64
+}{
+	{transactionsPath, 3 * maxTransactionBytes},
+	{approvalPath, maxBodyBytes},
+}
+
+// postLimit is what a path takes at most; 0: nothing.
+func postLimit(p string) int64 {
+	for _, post := range posts {
+		if ok, err := path.Match(post.pattern, p); err == nil && ok {
+			return post.limit
+		}
+	}
+	return 0
 }
 
 // hostAllowed refuses names that are not ours. An address is allowed if it is

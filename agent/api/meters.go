@@ -38,6 +38,9 @@ type Approval struct {
 	Serial string `json:"serial" maxLength:"64" doc:"Of the meter that answers now, as the page says it; empty if it says none"`
 }
 
+// approvalPath is where approvals go, as a pattern.
+const approvalPath = "/api/meters/*/approval"
+
 func (s *Server) registerMeters(api huma.API) {
 	get(api, "registration", "/api/meters/connection", "The ledger's record of the meter on which the home is settled",
 		func(context.Context, *struct{}) (*output[Registration], error) {

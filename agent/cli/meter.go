@@ -17,7 +17,7 @@ import (
 
 func newMeter(s streams) *cobra.Command {
 	c := &cobra.Command{Use: "meter", Short: "Read a meter, to set it up"}
-	c.AddCommand(newMeterRead(s))
+	c.AddCommand(newMeterReplace(s), newMeterApprove(s), newMeterRead(s))
 	return c
 }
 

@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 // Beside testscript's own commands there are
 //
 //	exits CODE PROGRAM ARGS...   runs it; the exit code must be CODE
+//	eventually [grepped RE] PROGRAM ARGS...   runs it until it succeeds and its stdout matches, for a minute
 //	occupy VAR                   takes a free TCP port and puts its number into $VAR
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
@@ -49,8 +52,9 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":  exits,
-			"occupy": occupy,
+			"exits":      exits,
+			"eventually": eventually,
+			"occupy":     occupy,
 		},
 	})
 }
@@ -70,6 +74,27 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	match := regexp.MustCompile("")
+	if len(args) > 2 && args[0] == "grepped" {
+		match, args = regexp.MustCompile(args[1]), args[2:]
+	}
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: eventually [grepped RE] PROGRAM ARGS...")
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil && match.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("never: %v", err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
@@ -28,7 +29,8 @@ func (h *Home) Grid(interval int64) (g api.Grid, ok bool, err error) {
 func (h *Home) Submit(ctx context.Context, tx []byte) error {
 	err := h.opt.Ledger.Submit(ctx, tx)
 	if r := (*ledger.Refusal)(nil); errors.As(err, &r) {
-		return &api.Refused{Code: r.Code.String(), Detail: r.Error()}
+		code := r.Code.String()
+		return &api.Refused{Code: code, Detail: strings.TrimPrefix(r.Error(), code+": ")}
 	}
 	return err
 }

@@ -299,7 +299,7 @@ func TestSignedChain(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	want := []string{"commonwatt-signed", "eastron-sdm630", "shelly-gen2", "sunspec-battery", "sunspec-meter", "tasmota"}
+	want := []string{"commonwatt-signed", "eastron-sdm630", "huawei-luna2000", "shelly-gen2", "solaredge-storedge", "sunspec-battery", "sunspec-der", "sunspec-meter", "tasmota"}
 	if diff := cmp.Diff(want, Kinds()); diff != "" {
 		t.Error(diff)
 	}

@@ -271,6 +271,12 @@ func writable(d Inverter) []field {
 	switch d := d.(type) {
 	case *sunSpecBattery:
 		return d.sheet.fields
+	case *sunSpecDER:
+		return d.sheet.fields
+	case *huaweiLuna:
+		return d.sheet.fields
+	case *solarEdge:
+		return d.sheet.fields
 	}
 	return nil
 }

@@ -98,12 +98,15 @@ type Kind struct {
 }
 
 var kinds = map[string]Kind{
-	"eastron-sdm630":    {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sdm630{s} }},
-	"sunspec-meter":     {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sunSpecMeter{s} }},
-	"sunspec-battery":   {Protocol: Modbus, inverter: newSunSpecBattery},
-	"tasmota":           {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return tasmota{s}, nil }},
-	"commonwatt-signed": {Protocol: MQTT, Signs: true, publisher: newSignedMeter},
-	"shelly-gen2":       {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return shelly{s}, nil }},
+	"eastron-sdm630":     {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sdm630{s} }},
+	"sunspec-meter":      {Protocol: Modbus, registers: func(s Spec) RegisterDevice { return sunSpecMeter{s} }},
+	"sunspec-battery":    {Protocol: Modbus, inverter: newSunSpecBattery},
+	"sunspec-der":        {Protocol: Modbus, inverter: newSunSpecDER},
+	"huawei-luna2000":    {Protocol: Modbus, inverter: newHuaweiLuna},
+	"solaredge-storedge": {Protocol: Modbus, inverter: newSolarEdge},
+	"tasmota":            {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return tasmota{s}, nil }},
+	"commonwatt-signed":  {Protocol: MQTT, Signs: true, publisher: newSignedMeter},
+	"shelly-gen2":        {Protocol: MQTT, publisher: func(s Spec) (Publisher, error) { return shelly{s}, nil }},
 }
 
 // Kinds are the names that Lookup knows, sorted.

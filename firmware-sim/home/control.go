@@ -12,8 +12,10 @@ import (
 //
 // Where wishes contradict each other, the first of these wins: what battery and
 // panels can do; Export; Output; Battery; as little curtailed sun as possible;
-// self-consumption.
+// Aim.
 type Control struct {
+	// Aim is what the battery is for where no bound decides.
+	Aim Aim
 	// Battery bounds the battery's power, charging positive.
 	Battery Bound
 	// Output bounds what the inverter gives at its terminals, giving positive:
@@ -30,6 +32,17 @@ type Control struct {
 	// battery's own Floor holds too. A Ceiling of 0 is none.
 	Reserve, Ceiling int64
 }
+
+// Aim is what a battery does with its freedom.
+type Aim uint8
+
+// The aims.
+const (
+	Balance Aim = iota // self-consumption: the house neither imports nor exports
+	Rest               // nothing, unless sun would be curtailed
+	Store              // take all of the sun
+	Give               // give as much as it can
+)
 
 // Bound is a range of powers. It holds only when it is On.
 type Bound struct {
@@ -50,7 +63,7 @@ func (b Bound) Fixed(at int64) (MilliWatts, bool) {
 
 // Mode is a word for what a control means for the battery at an instant: off,
 // charge, discharge or idle for a set point, output for one of the inverter's
-// terminals, hold where it must not discharge, nocharge where it must not charge,
+// terminals, its aim if that is another one, hold where it must not discharge, nocharge where it must not charge,
 // limited for any other bound, and self-consumption for its own mode.
 func (c *Control) Mode(at int64) string {
 	power, fixed := c.Battery.Fixed(at)
@@ -66,6 +79,12 @@ func (c *Control) Mode(at int64) string {
 		return "idle"
 	case output:
 		return "output"
+	case c.Aim == Store:
+		return "store"
+	case c.Aim == Give:
+		return "give"
+	case c.Aim == Rest:
+		return "rest"
 	case !c.Battery.On:
 		return "self-consumption"
 	case c.Battery.Min.At(at) == 0:
@@ -140,6 +159,7 @@ type question struct {
 	load, solar             int64 // what the house wants, what the sun could give
 	up, down                int64 // what the battery can take and give
 	hybrid                  bool  // the panels are behind the inverter
+	aim                     Aim
 	battery, output, export limits
 	solarOnly, off          bool
 }
@@ -164,7 +184,7 @@ func (q question) decide() (battery, solar int64) {
 		high = min(high, max(0, q.solar))
 		low = min(low, high)
 	}
-	battery = clamp(q.solar-q.load, low, high)
+	battery = clamp(q.wish(), low, high)
 
 	behind := int64(0) // what the inverter gives beside the battery
 	if q.hybrid {
@@ -193,6 +213,20 @@ func (q question) decide() (battery, solar int64) {
 		battery = min(need, q.up)
 	}
 	return battery, solar
+}
+
+// wish is the battery's power by its aim alone.
+func (q question) wish() int64 {
+	switch q.aim {
+	case Rest:
+		return 0
+	case Store:
+		return q.solar
+	case Give:
+		return -q.down
+	case Balance:
+	}
+	return q.solar - q.load
 }
 
 func clamp(v, low, high int64) int64 { return min(max(v, low), high) }

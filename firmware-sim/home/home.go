@@ -61,7 +61,7 @@ func (h *Home) StepUnder(s State, c Control, from, to int64) State {
 		up, down := h.Battery.most(s.Stored, &c, to-from)
 		c.Output = h.output(c.Output)
 		q := question{
-			load: int64(load), solar: int64(potential), up: int64(up), down: int64(down), hybrid: h.Hybrid,
+			load: int64(load), solar: int64(potential), up: int64(up), down: int64(down), hybrid: h.Hybrid, aim: c.Aim,
 			battery: c.Battery.energyIn(from, to), output: c.Output.energyIn(from, to), export: c.Export.energyIn(from, to),
 			solarOnly: c.SolarOnly, off: c.Off,
 		}
@@ -150,7 +150,7 @@ func (h *Home) Moment(s State, c Control, at int64) Moment {
 	}
 	if b := h.Battery; b != nil {
 		q := question{
-			load: int64(m.Load), solar: int64(m.Solar), hybrid: h.Hybrid,
+			load: int64(m.Load), solar: int64(m.Solar), hybrid: h.Hybrid, aim: c.Aim,
 			battery: c.Battery.powerAt(at), output: h.output(c.Output).powerAt(at), export: c.Export.powerAt(at),
 			solarOnly: c.SolarOnly, off: c.Off,
 		}

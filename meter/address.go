@@ -34,6 +34,12 @@ func schemes() []scheme {
 		{"rtu", "rtu:///dev/ttyUSB0?baud=9600&parity=N&stop=1", speaksModbus, parseModbusLine, openModbus},
 		{"rtu+tcp", "rtu+tcp://192.168.1.20:4001", speaksModbus, parseHost, openModbus},
 		{"mqtt", "mqtt://192.168.1.10:1883/kitchen", publishes, parseBroker, openMQTT},
+		{"mqtts", "mqtts://broker.example:8883/kitchen", publishes, parseBroker, openMQTT},
+		{"p1", "p1:///dev/ttyUSB0?baud=115200", hasP1, parseP1Line, openP1Line},
+		{"p1+tcp", "p1+tcp://192.168.1.40:23", hasP1, parseHost, openP1TCP},
+		{"p1+file", "p1+file:telegram.txt", hasP1, parseP1File, openP1File},
+		{"http", "http://192.168.1.30", answersHTTP, parseHTTP("80"), openHTTP},
+		{"https", "https://192.168.1.30", answersHTTP, parseHTTP("443"), openHTTP},
 	}
 }
 
@@ -42,6 +48,19 @@ func speaksModbus(d def.Definition) bool {
 }
 
 func publishes(d def.Definition) bool { return d.MQTT != nil }
+
+// answersHTTP: JSON, or a telegram from a reader with a web server.
+func answersHTTP(d def.Definition) bool { return d.HTTP != nil || d.P1 != nil }
+
+func hasP1(d def.Definition) bool { return d.P1 != nil }
+
+// prefix is how an address of the scheme begins.
+func (s scheme) prefix() string {
+	if strings.HasPrefix(s.example, s.name+"://") {
+		return s.name + "://"
+	}
+	return s.name + ":"
+}
 
 // address is what an address says, parsed. Which fields are set depends on the scheme.
 type address struct {
@@ -69,7 +88,7 @@ func parseAddress(text string, d Definition) (scheme, address, error) {
 		if !s.serves(d) {
 			continue
 		}
-		names = append(names, s.name+"://")
+		names = append(names, s.prefix())
 		if example == "" || s.name == name {
 			example = s.example
 		}

@@ -32,8 +32,15 @@ func CheckDefinition(d Definition) error {
 var vectorTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func runVector(d Definition, v def.Vector) (Sample, error) {
-	if d.Protocol == def.ProtocolMQTT {
+	switch {
+	case d.P1 != nil:
+		return runTelegram(d, v)
+	case len(v.Messages) > 0 && v.Messages[0].Path != "" && d.HTTP != nil:
+		return runAnswers(d, v)
+	case d.MQTT != nil:
 		return runMessages(d, v)
+	case d.HTTP != nil:
+		return Sample{}, errors.New("messages: got none, expected the answer to each request, with its path")
 	}
 	read, err := registerMap(v.Registers)
 	if err != nil {
@@ -128,6 +135,13 @@ func compare(got Sample, err error, want def.Expectation) error {
 	differ("power_w", show(got.PowerW), show(want.PowerW))
 	differ("quality", got.Quality.String(), want.Quality)
 	differ("identity", fmt.Sprintf("%+v", got.Identity), fmt.Sprintf("%+v", want.Identity))
+	if want.DeviceAt != "" {
+		at := "unknown"
+		if got.DeviceAt != nil {
+			at = got.DeviceAt.Format(time.RFC3339)
+		}
+		differ("device_at", at, want.DeviceAt)
+	}
 	return errors.Join(errs...)
 }
 

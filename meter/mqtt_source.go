@@ -2,13 +2,33 @@ package meter
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/meter/def"
 	"github.com/commonwatt/commonwatt/meter/mqtt"
 )
+
+// openMQTT opens mqtt:// and mqtts://.
+func openMQTT(c Config, d Definition, a address) (Source, error) {
+	var secure *tls.Config
+	if a.scheme == "mqtts" {
+		var err error
+		if secure, err = c.TLS.clientConfig(); err != nil {
+			return nil, err
+		}
+	}
+	topics := slices.Sorted(maps.Keys(a.topics.ByTopic))
+	sub := mqtt.Open(mqtt.Config{
+		Address: a.host, Topics: topics, ClientID: c.ClientID, Username: c.Username, Password: c.Password, TLS: secure,
+		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
+	})
+	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
+}
 
 // mqttSource waits for what one device publishes.
 type mqttSource struct {
@@ -63,6 +83,9 @@ func (s *mqttSource) nothing(reason error) error {
 	broker := "broker " + s.address + " is connected"
 	if !s.sub.Connected() {
 		broker = "broker " + s.address + " cannot be reached"
+		if err := s.sub.Err(); err != nil {
+			broker += " (" + err.Error() + ")"
+		}
 	}
 	return fmt.Errorf("meter %s: %w on %s, %s: %w", s.def.ID, ErrNoMessage, strings.Join(s.topics, ", "), broker, reason)
 }
@@ -85,7 +108,7 @@ func (l *listener) hear(m mqtt.Message) (Sample, bool, error) {
 	if l.signed {
 		return l.hearSigned(m)
 	}
-	v, ok, err := l.decoder.Decode(m.Topic, m.Payload, m.Retained)
+	v, ok, err := l.decoder.Decode(m.Topic, m.Payload, m.Retained, m.At)
 	if err != nil {
 		return Sample{}, false, fmt.Errorf("%w: %w", ErrPayload, err)
 	}

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/meter/def"
+	"github.com/commonwatt/commonwatt/meter/httpjson"
 	"github.com/commonwatt/commonwatt/meter/modbus"
-	"github.com/commonwatt/commonwatt/meter/mqtt"
 )
 
 // Definition describes one kind of meter; package def has the details.
@@ -35,13 +34,14 @@ type Config struct {
 	// Definition is the id of a device definition, DefinitionsDir a directory of one's own; may be empty.
 	Definition     string
 	DefinitionsDir string
-	// Address is tcp://HOST:PORT for Modbus, mqtt://HOST:PORT/TOPIC for MQTT, where TOPIC is the device ("kitchen")
-	// or one of its topics in full ("tele/kitchen/SENSOR").
+	// Address is tcp://HOST:PORT for Modbus; mqtt://HOST:PORT/TOPIC or mqtts://… for MQTT, where TOPIC is the device
+	// ("kitchen") or one of its topics in full ("tele/kitchen/SENSOR"); http://HOST or https://HOST for devices that
+	// are asked; p1:///dev/ttyUSB0?baud=115200, p1+tcp://HOST:PORT or p1+file:PATH for P1 ports.
 	Address string
 	// Unit is the Modbus unit; 0 means the one that the definition says, mostly 1.
 	Unit uint8
-	// Timeout bounds one Modbus request, or the wait for a message; 0 means 3 s for Modbus and as long as the
-	// context for MQTT.
+	// Timeout bounds one request, or the wait for a message; 0 means 3 s for Modbus, 5 s for HTTP, and as long as the
+	// context for what speaks by itself.
 	Timeout time.Duration
 	// Now is the clock of the samples; nil means time.Now.
 	Now func() time.Time
@@ -54,6 +54,8 @@ type Config struct {
 	TLS TLS
 	// Pool shares one connection among all meters behind one host:port; nil means one for this meter alone.
 	Pool *modbus.Pool
+	// HTTPPool does the same for web servers.
+	HTTPPool *httpjson.Pool
 }
 
 // Open opens a meter. It does not wait for the device or the broker: the first Read does. A mistake in the Config is a
@@ -77,17 +79,4 @@ func Open(_ context.Context, c Config) (Source, error) {
 		return nil, err
 	}
 	return s.open(c, d, a) //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
-}
-
-func openMQTT(c Config, d Definition, a address) (Source, error) {
-	topics := make([]string, 0, len(a.topics.ByTopic))
-	for t := range a.topics.ByTopic {
-		topics = append(topics, t)
-	}
-	slices.Sort(topics)
-	sub := mqtt.Open(mqtt.Config{
-		Address: a.host, Topics: topics, ClientID: c.ClientID, Username: c.Username, Password: c.Password,
-		MaxPayload: def.MaxPayload, Now: c.Now, Log: c.Log,
-	})
-	return &mqttSource{def: d, sub: sub, listener: newListener(d, a.topics), topics: topics, address: a.host, timeout: c.Timeout}, nil
 }

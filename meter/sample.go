@@ -15,8 +15,8 @@ type Identity = def.Identity
 type Sample struct {
 	// At is the arrival of the last byte, by the caller's clock.
 	At time.Time
-	// AskedAt is when a pull source began to ask, by the same clock: the device answered between AskedAt and At. It is
-	// zero where the device speaks by itself.
+	// AskedAt is when a pull source began to ask, by the same clock: the device answered between AskedAt and At. Of a
+	// device that speaks by itself it is the arrival of the first of several messages; zero if one message said it all.
 	AskedAt time.Time
 	// DeviceAt is the device's own time, where it has one that can be relied on to have a zone.
 	DeviceAt *time.Time

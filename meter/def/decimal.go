@@ -62,26 +62,26 @@ func (d decimal) ratio(shift int) (*big.Int, *big.Int) {
 
 func pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
-// counter returns d × 10^shift as a counter, rounded to the nearest or with the unit that is not yet full cut off.
-func (d decimal) counter(shift int, nearest bool) (uint64, error) {
+// counter returns d × 10^shift / per as a counter, rounded to the nearest or with the unit that is not yet full cut off.
+func (d decimal) counter(shift int, per int64, nearest bool) (uint64, error) {
 	if d.neg && d.mantissa.Sign() != 0 {
 		return 0, fmt.Errorf("counter is negative: %w", errOutOfRange)
 	}
-	if nearest {
-		v, err := d.signed(shift)
-		return uint64(v), err //nolint:gosec // not negative, see above
-	}
 	num, den := d.ratio(shift)
-	num.Quo(num, den)
+	den.Mul(den, big.NewInt(per))
+	if nearest {
+		num = nearestQuo(num, den)
+	} else {
+		num.Quo(num, den)
+	}
 	if !num.IsInt64() {
 		return 0, fmt.Errorf("counter is above 2^63: %w", errOutOfRange)
 	}
 	return num.Uint64(), nil
 }
 
-// signed returns d × 10^shift rounded to the nearest, half to even.
-func (d decimal) signed(shift int) (int64, error) {
-	num, den := d.ratio(shift)
+// nearestQuo is num / den rounded to the nearest, half to even.
+func nearestQuo(num, den *big.Int) *big.Int {
 	quo, rest := new(big.Int).QuoRem(num, den, new(big.Int))
 	switch rest.Lsh(rest, 1).Cmp(den) {
 	case 1:
@@ -91,6 +91,13 @@ func (d decimal) signed(shift int) (int64, error) {
 			quo.Add(quo, big.NewInt(1))
 		}
 	}
+	return quo
+}
+
+// signed returns d × 10^shift rounded to the nearest, half to even.
+func (d decimal) signed(shift int) (int64, error) {
+	num, den := d.ratio(shift)
+	quo := nearestQuo(num, den)
 	if d.neg {
 		quo.Neg(quo)
 	}

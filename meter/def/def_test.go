@@ -30,7 +30,7 @@ func TestParseRefuses(t *testing.T) {
 		{"eastron-sdm630", "version: 1", "version: 0", "version: got 0, expected a number from 1"},
 		{"eastron-sdm630", "version: 1", "version: one", `version: got "one", expected a whole number`},
 		{"eastron-sdm630", "max_power_w: 69000", "max_power_w: 0", "max_power_w: got 0"},
-		{"eastron-sdm630", "protocol: modbus", "protocol: can", `protocol: got "can", expected modbus, sunspec or mqtt`},
+		{"eastron-sdm630", "protocol: modbus", "protocol: can", `protocol: got "can", expected modbus, sunspec, mqtt, http or p1`},
 		{"eastron-sdm630", "protocol: modbus", "protocol: mqtt", "modbus: got a part, expected just the part for protocol mqtt"},
 		{"eastron-sdm630", "signed_by: agent", "signed_by: device", "a Modbus device does not sign"},
 		{"eastron-sdm630", "signed_by: agent", "signed_by: me", "signed_by: got me, expected agent or device"},

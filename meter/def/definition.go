@@ -64,6 +64,8 @@ type Values struct {
 	SoCBp *int64
 	// Origins say where each point is from and how the device wrote it.
 	Origins []Origin
+	// Since is when the oldest of the messages that make up the counters came; zero if they came in one.
+	Since time.Time
 }
 
 // Definition describes one kind of meter.
@@ -189,6 +191,8 @@ type Request struct {
 type P1 struct {
 	// Path is where readers with a web server hand out the telegram as it came.
 	Path string `yaml:"path,omitempty"`
+	// WinterOffsetMin is how many minutes the meter's winter time is ahead of UTC; left out it is 60.
+	WinterOffsetMin *int `yaml:"winter_offset_min,omitempty"`
 }
 
 // TimePoint is a time in a message. A time without a zone is none: nobody knows when that was.
@@ -216,7 +220,7 @@ type Fault struct {
 
 // Point says where a quantity is and how it is written. Which fields apply depends on the protocol.
 type Point struct {
-	// Unit is Wh or kWh for counters, W or kW for power.
+	// Unit is Wh or kWh for counters, W or kW for power. Messages may also count in Wmin, watt-minutes.
 	Unit string `yaml:"unit,omitempty"`
 	// Positive says which direction is positive, for power: import (default) or export.
 	Positive string `yaml:"positive,omitempty"`
@@ -348,6 +352,8 @@ type Expectation struct {
 	PowerW   *int64   `yaml:"power_w"`
 	Quality  string   `yaml:"quality"`
 	Identity Identity `yaml:"identity,omitempty"`
+	// DeviceAt is the device's own time, as 2026-01-02T15:04:05Z, or "unknown"; not compared if left out.
+	DeviceAt string `yaml:"device_at,omitempty"`
 	// Error is part of the text of the error that is expected instead of a sample.
 	Error string `yaml:"error,omitempty"`
 }

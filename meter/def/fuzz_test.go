@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/commonwatt/commonwatt/meter/def"
 )
@@ -32,15 +33,31 @@ func FuzzDefinition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if d.Protocol == def.ProtocolMQTT {
+		if d.P1 != nil {
+			read := func(string) ([]string, error) { return []string{"1*kWh"}, nil }
+			d.NewTelegramDecoder().Telegram("XXX5", read, time.Unix(1e9, 0))
+			return
+		}
+		if d.HTTP != nil {
+			answers := map[string][]byte{}
+			for _, m := range d.HTTP.Messages {
+				answers[m.Name] = []byte(`{"ENERGY":{"Total":1}}`)
+			}
+			if _, err := d.NewAnswerDecoder().Answers(answers, time.Unix(1e9, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d.MQTT != nil {
 			topics, err := d.ResolveTopic("kitchen")
 			if err != nil {
 				t.Fatalf("a plain name is no topic: %v", err)
 			}
 			dec := d.NewDecoder(topics)
 			for topic := range topics.ByTopic {
-				_, _, _ = dec.Decode(topic, []byte(`{"ENERGY":{"Total":1}}`), false)
+				_, _, _ = dec.Decode(topic, []byte(`{"ENERGY":{"Total":1}}`), false, time.Unix(1e9, 0))
 			}
+		}
+		if d.MQTT != nil || d.HTTP != nil {
 			return
 		}
 		read := held(make([]uint16, 125))
@@ -84,7 +101,7 @@ func FuzzMQTTPayload(f *testing.F) {
 		message := d.MQTT.Messages[uint(kind)%uint(len(d.MQTT.Messages))]
 		topic := strings.Replace(message.Topics[0], "{device}", "kitchen", 1)
 		dec := d.NewDecoder(topics)
-		first, ok, err := dec.Decode(topic, payload, false)
+		first, ok, err := dec.Decode(topic, payload, false, time.Unix(1e9, 0))
 		if err != nil && (ok || first.ImportWh != nil || first.ExportWh != nil) {
 			t.Fatalf("an error and values: %+v, %v", first, err)
 		}
@@ -93,7 +110,7 @@ func FuzzMQTTPayload(f *testing.F) {
 				t.Fatalf("a counter of %d Wh", *wh)
 			}
 		}
-		again, ok2, err2 := dec.Decode(topic, payload, false)
+		again, ok2, err2 := dec.Decode(topic, payload, false, time.Unix(1e9, 0))
 		if ok != ok2 || (err == nil) != (err2 == nil) || !same(first.ImportWh, again.ImportWh) || !same(first.ExportWh, again.ExportWh) {
 			t.Fatalf("the same message twice: %+v and %+v", first, again)
 		}

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
+	"time"
 )
 
-// MaxPayload bounds a message before it is parsed. The longest known, a Shelly's full status, is under 4 kB.
-const MaxPayload = 16 << 10
+const (
+	// MaxPayload bounds a message that is published, before it is parsed. The longest known have under 4 kB.
+	MaxPayload = 16 << 10
+	// MaxAnswer bounds the answer to a request. The longest known, the full status of a Shelly with scripts, has under
+	// 30 kB.
+	MaxAnswer = 64 << 10
+)
 
 // Topics is what to subscribe to for one device, and how to tell its messages apart.
 type Topics struct {
@@ -52,19 +56,28 @@ func (d *Definition) ResolveTopic(topic string) (Topics, error) {
 type Decoder struct {
 	def      *Definition
 	topics   Topics
-	chosen   map[string]Place // point → where it was first found
-	power    *int64           // from a message that carried no counter
-	faulty   map[int]bool     // by index of Faults: what the last message of that kind said
+	scalar   map[string]bool // by name of the message
+	faults   []Fault
+	faulty   map[int]bool // by index of faults: what the last message of that kind said
 	identity Identity
+	fresh    look
+	kept     look // of what a broker had kept: it is never mixed with what is fresh
 }
 
-// NewDecoder makes a decoder for the messages of one device.
+// NewDecoder makes a decoder for the messages that one device publishes.
 func (d *Definition) NewDecoder(t Topics) *Decoder {
-	dec := &Decoder{def: d, topics: t, chosen: map[string]Place{}, faulty: map[int]bool{}}
+	names := make([]string, 0, len(d.MQTT.Messages))
+	scalar := map[string]bool{}
+	for _, m := range d.MQTT.Messages {
+		names = append(names, m.Name)
+		scalar[m.Name] = m.Scalar
+	}
+	dec := d.newDecoder(names, d.MQTT.together())
+	dec.topics, dec.scalar, dec.faults = t, scalar, d.MQTT.Faults
+	for topic, name := range t.ByTopic {
+		dec.fresh.where[name], dec.kept.where[name] = topic, topic
+	}
 	for name, p := range d.Identify.all() {
-		if p != nil && p.Text != "" {
-			dec.identity.set(name, p.Text)
-		}
 		if p != nil && p.Device {
 			dec.identity.set(name, t.Device)
 		}
@@ -72,59 +85,165 @@ func (d *Definition) NewDecoder(t Topics) *Decoder {
 	return dec
 }
 
+// NewAnswerDecoder makes a decoder for what one device answers to requests.
+func (d *Definition) NewAnswerDecoder() *Decoder {
+	names := make([]string, 0, len(d.HTTP.Messages))
+	for _, m := range d.HTTP.Messages {
+		names = append(names, m.Name)
+	}
+	dec := d.newDecoder(names, 0)
+	dec.faults = d.HTTP.Faults
+	for _, m := range d.HTTP.Messages {
+		dec.fresh.where[m.Name] = m.Path
+	}
+	return dec
+}
+
+func (d *Definition) newDecoder(names []string, together time.Duration) *Decoder {
+	dec := &Decoder{def: d, faulty: map[int]bool{}, fresh: newLook(d, names, together), kept: newLook(d, names, together)}
+	for name, p := range d.Identify.all() {
+		if p != nil && p.Text != "" {
+			dec.identity.set(name, p.Text)
+		}
+	}
+	return dec
+}
+
+// together is how far apart the messages of one sample may be.
+func (m *MQTT) together() time.Duration {
+	const usual = 10 * time.Second
+	if m.TogetherS == 0 {
+		return usual
+	}
+	return time.Duration(m.TogetherS) * time.Second
+}
+
 // Identity is what the messages have said so far.
 func (dec *Decoder) Identity() Identity { return dec.identity }
 
-// Decode takes one message. ok says that it carried a counter and so makes a sample; other messages are remembered for
-// what they say of power and faults. A power that a broker retained is not used: it is of no known time.
-func (dec *Decoder) Decode(topic string, payload []byte, retained bool) (v Values, ok bool, err error) {
+// Decode takes one message that was published and came at a time. ok says that with it the counters are complete, and so
+// make a sample; what other messages say is remembered. A power that a broker retained is not used: it is of no known
+// time.
+func (dec *Decoder) Decode(topic string, payload []byte, retained bool, at time.Time) (v Values, ok bool, err error) {
 	kind, known := dec.topics.ByTopic[topic]
 	if !known {
 		return Values{}, false, nil
 	}
-	if len(payload) > MaxPayload {
-		return Values{}, false, fmt.Errorf("message on %s: got %d bytes, expected at most %d", topic, len(payload), MaxPayload)
-	}
-	root, err := decodeJSON(payload)
+	root, err := dec.root(kind, payload, MaxPayload)
 	if err != nil {
 		return Values{}, false, fmt.Errorf("message on %s: %w", topic, err)
 	}
-	dec.identify(kind, root)
-	for i, f := range dec.def.MQTT.Faults {
+	l := &dec.fresh
+	if retained { // what was kept may be of an older set-up: it does not decide where a point is
+		l = &dec.kept
+		l.follow(&dec.fresh)
+	}
+	dec.take(l, kind, root, at)
+	if v, ok = l.sample(at); !ok {
+		return Values{}, false, nil
+	}
+	v.DeviceError = v.DeviceError || dec.ill()
+	if retained {
+		v.Retained, v.PowerW = true, nil
+	}
+	return v, true, nil
+}
+
+// Answers takes the answers to all requests of the definition, by name of the message, and makes a sample of them. What
+// they do not say is unknown.
+func (dec *Decoder) Answers(answers map[string][]byte, at time.Time) (Values, error) {
+	for _, m := range dec.def.HTTP.Messages {
+		root, err := dec.root(m.Name, answers[m.Name], MaxAnswer)
+		if err != nil {
+			return Values{}, fmt.Errorf("answer to %s: %w", m.Path, err)
+		}
+		dec.take(&dec.fresh, m.Name, root, at)
+	}
+	v := dec.fresh.finish(at)
+	v.DeviceError = v.DeviceError || dec.ill()
+	return v, nil
+}
+
+func (dec *Decoder) take(l *look, kind string, root any, at time.Time) {
+	find := func(p Place) (any, bool) { return lookup(root, p) }
+	dec.identify(kind, find)
+	for i, f := range dec.faults {
 		if f.Message == kind {
 			dec.faulty[i] = hasFault(root, f)
 		}
 	}
-	v.Retained = retained
-	if retained { // what was kept may be of an older set-up: it does not decide where a point is
-		chosen := maps.Clone(dec.chosen)
-		defer func() { dec.chosen = chosen }()
-	}
-	counters := dec.point(&v, PointImport, kind, root)
-	counters = dec.point(&v, PointExport, kind, root) || counters
-	if powered := dec.point(&v, PointPower, kind, root); powered {
-		if retained {
-			v.PowerW = nil
-		}
-		dec.power = v.PowerW
-	} else {
-		v.PowerW = clone(dec.power)
-	}
-	for _, faulty := range dec.faulty {
-		v.DeviceError = v.DeviceError || faulty
-	}
-	return v, counters, nil
+	l.hear(kind, find, at)
 }
 
-func clone[T any](v *T) *T {
-	if v == nil {
-		return nil
+// ill reports whether a message said so last.
+func (dec *Decoder) ill() bool {
+	for _, faulty := range dec.faulty {
+		if faulty {
+			return true
+		}
 	}
-	w := *v
-	return &w
+	return false
 }
+
+func (dec *Decoder) root(kind string, payload []byte, most int) (any, error) {
+	if len(payload) > most {
+		return nil, fmt.Errorf("got %d bytes, expected at most %d", len(payload), most)
+	}
+	if dec.scalar[kind] {
+		return scalarText(bytes.TrimSpace(payload)), nil
+	}
+	return decodeJSON(payload)
+}
+
+func (dec *Decoder) identify(kind string, find func(Place) (any, bool)) {
+	for name, p := range dec.def.Identify.all() {
+		if p == nil {
+			continue
+		}
+		for _, from := range p.From {
+			if from.Message != kind {
+				continue
+			}
+			value, ok := find(from)
+			if !ok {
+				continue
+			}
+			var s string
+			switch value := value.(type) {
+			case string:
+				s = value
+			case scalarText:
+				s = string(value)
+			case json.Number:
+				s = value.String()
+			}
+			if s = text(wordsOfText(s)); s != "" && len(s) <= maxIdentity {
+				dec.identity.set(name, s)
+				break
+			}
+		}
+	}
+}
+
+// maxIdentity bounds a part of an identity.
+const maxIdentity = 64
+
+// maxLevels bounds how deep JSON may be nested.
+const maxLevels = 64
 
 func decodeJSON(payload []byte) (any, error) {
+	depth := 0
+	for _, b := range payload { // brackets within texts count too, which does no harm
+		switch b {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if depth > maxLevels {
+			return nil, fmt.Errorf("decoding JSON: expected at most %d levels", maxLevels)
+		}
+	}
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.UseNumber()
 	var root any
@@ -134,134 +253,9 @@ func decodeJSON(payload []byte) (any, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("decoding JSON: got more after the value, expected one value")
 	}
-	if _, ok := root.(map[string]any); !ok {
-		return nil, errors.New("decoding JSON: expected an object")
+	switch root.(type) {
+	case map[string]any, []any:
+		return root, nil
 	}
-	return root, nil
-}
-
-func lookup(root any, path []string) (any, bool) {
-	for _, key := range path {
-		object, ok := root.(map[string]any)
-		if !ok {
-			return nil, false
-		}
-		if root, ok = object[key]; !ok {
-			return nil, false
-		}
-	}
-	return root, true
-}
-
-func hasFault(root any, f Fault) bool {
-	value, _ := lookup(root, f.Path)
-	list, _ := value.([]any)
-	for _, item := range list {
-		if s, ok := item.(string); ok && slices.Contains(f.Values, s) {
-			return true
-		}
-	}
-	return false
-}
-
-func (dec *Decoder) identify(kind string, root any) {
-	for name, p := range dec.def.Identify.all() {
-		if p == nil {
-			continue
-		}
-		for _, from := range p.From {
-			if from.Message != kind {
-				continue
-			}
-			if value, ok := lookup(root, from.Path); ok {
-				if s, ok := value.(string); ok && len(s) <= 64 {
-					dec.identity.set(name, text(wordsOfText(s)))
-					break
-				}
-			}
-		}
-	}
-}
-
-// wordsOfText packs a string as registers do, so that one function cleans both.
-func wordsOfText(s string) []uint16 {
-	words := make([]uint16, (len(s)+1)/2)
-	for i := range len(s) {
-		words[i/2] |= uint16(s[i]) << (8 * (1 - i%2))
-	}
-	return words
-}
-
-// point looks for a point in a message and reports whether the message is where the point belongs.
-func (dec *Decoder) point(v *Values, name, kind string, root any) bool {
-	p, ok := dec.def.Points[name]
-	if !ok {
-		return false
-	}
-	value, found := any(nil), false
-	if place, chosen := dec.chosen[name]; chosen {
-		if place.Message != kind {
-			return false
-		}
-		value, found = lookup(root, place.Path)
-	} else {
-		for _, place := range p.From {
-			if place.Message != kind {
-				continue
-			}
-			if value, found = lookup(root, place.Path); found {
-				dec.chosen[name] = place
-				break
-			}
-		}
-	}
-	if !found {
-		return false
-	}
-	n, ok, err := p.number(value)
-	if err != nil {
-		v.DeviceError = true
-		return true
-	}
-	if ok {
-		v.set(name, p, n, Traits{ResolutionWh: max(1, p.ResolutionWh)}, false)
-	}
-	return true
-}
-
-// number reads a JSON value; null is unknown, anything but a number is the device's error.
-func (p Point) number(value any) (n decimal, ok bool, err error) {
-	switch value := value.(type) {
-	case nil:
-		return decimal{}, false, nil
-	case json.Number:
-		n, err = parseDecimal(value.String())
-		return n, err == nil, err
-	case []any:
-		if !p.Sum || len(value) == 0 || len(value) > maxList {
-			return decimal{}, false, fmt.Errorf("got a list of %d: %w", len(value), errNotNumber)
-		}
-		return sum(value)
-	}
-	return decimal{}, false, fmt.Errorf("got %T: %w", value, errNotNumber)
-}
-
-func sum(values []any) (decimal, bool, error) {
-	var total decimal
-	for i, value := range values {
-		number, ok := value.(json.Number)
-		if !ok {
-			return decimal{}, false, fmt.Errorf("got %T in a list: %w", value, errNotNumber)
-		}
-		n, err := parseDecimal(number.String())
-		if err != nil {
-			return decimal{}, false, err
-		}
-		if i == 0 {
-			total = n
-			continue
-		}
-		total = total.plus(n)
-	}
-	return total, true, nil
+	return nil, errors.New("decoding JSON: expected an object")
 }

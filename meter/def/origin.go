@@ -53,3 +53,44 @@ func (w Words) Hex() []string {
 
 // FromRegisters reports whether the value is from registers, so that Function and Address mean something.
 func (o Origin) FromRegisters() bool { return o.Function != 0 }
+
+// origin says where a part of a point is from.
+func (q part) origin(name string, p Point, where string) Origin {
+	o := Origin{Point: name, Topic: where, Path: q.place.Path, Text: q.text, Unit: p.Unit}
+	if q.place.OBIS != "" {
+		o.Path = []string{q.place.OBIS}
+	}
+	switch {
+	case q.bad != nil:
+		o.Unknown = q.bad.Error()
+	case !q.known:
+		o.Unknown = "not given"
+	default:
+		n := q.value
+		n.exp += p.Exponent
+		n.neg = n.neg != q.negative
+		o.Value = n.String()
+	}
+	return o
+}
+
+// written is a value as the device wrote it, within bounds.
+func written(value any) string {
+	const most = 80
+	var s string
+	switch value := value.(type) {
+	case scalarText:
+		s = string(value)
+	case quantity:
+		s = string(value)
+	case noNumber:
+		s = ""
+	default:
+		data, _ := json.Marshal(value) // it was JSON
+		s = string(data)
+	}
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return s
+}

@@ -129,7 +129,7 @@ func (v *Values) set(name string, p Point, n decimal, t Traits, nearest bool) bo
 		v.SoCBp = &bp
 		return true
 	}
-	wh, err := n.counter(p.shift(), nearest)
+	wh, err := p.counter(n, nearest)
 	if err != nil {
 		v.OutOfRange = true
 		return false

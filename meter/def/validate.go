@@ -71,7 +71,8 @@ func isDocument(s string) bool {
 	return err == nil && len(s) <= 500 && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
-// checkParts checks the part that belongs to the protocol, and that no other is there.
+// checkParts checks the part that belongs to the protocol, and that no other is there: but one definition may have both
+// mqtt and http.
 func (d *Definition) checkParts(c *checker) {
 	parts := []struct {
 		name  string
@@ -81,22 +82,36 @@ func (d *Definition) checkParts(c *checker) {
 		{ProtocolModbus, d.Modbus != nil, d.checkModbus},
 		{ProtocolSunSpec, d.SunSpec != nil, d.checkSunSpec},
 		{ProtocolMQTT, d.MQTT != nil, d.checkMQTT},
+		{ProtocolHTTP, d.HTTP != nil, d.checkHTTP},
+		{ProtocolP1, d.P1 != nil, d.checkP1},
 	}
-	known := false
+	goes := func(name string) bool {
+		both := (name == ProtocolMQTT || name == ProtocolHTTP) && (d.Protocol == ProtocolMQTT || d.Protocol == ProtocolHTTP)
+		return name == d.Protocol || both
+	}
+	names := make([]string, 0, len(parts))
 	for _, p := range parts {
-		if p.name != d.Protocol {
-			continue
-		}
-		known = true
-		c.want(p.given, p.name, "none", "the part for protocol "+p.name)
-		for _, other := range parts {
-			c.want(other.name == p.name || !other.given, other.name, "a part", "just the part for protocol "+p.name)
-		}
-		if p.given {
+		names = append(names, p.name)
+	}
+	if c.want(slices.Contains(names, d.Protocol), "protocol", strconv.Quote(d.Protocol), orList(names)); !slices.Contains(names, d.Protocol) {
+		return
+	}
+	for _, p := range parts {
+		c.want(p.given || p.name != d.Protocol, p.name, "none", "the part for protocol "+p.name)
+		c.want(!p.given || goes(p.name), p.name, "a part", "just the part for protocol "+d.Protocol)
+		if p.given && goes(p.name) {
 			p.check(c)
 		}
 	}
-	c.want(known, "protocol", strconv.Quote(d.Protocol), "modbus, sunspec or mqtt")
+	if goes(ProtocolMQTT) || d.Protocol == ProtocolP1 {
+		d.checkMessagePoints(c)
+	}
+}
+
+// orList is "a, b or c".
+func orList(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 func isID(s string) bool {
@@ -111,6 +126,9 @@ var unitsOf = map[string][]string{
 // checkUnit checks what all points have in common.
 func checkUnit(c *checker, field string, name string, p Point) {
 	if units, known := unitsOf[name]; known {
+		if len(p.From) > 0 && slices.Contains(units, "Wh") {
+			units = append(slices.Clone(units), "Wmin")
+		}
 		c.want(slices.Contains(units, p.Unit), field+".unit", strconv.Quote(p.Unit), strings.Join(units, " or "))
 	}
 	if name == PointPower {

@@ -45,6 +45,15 @@ func (p Point) shift() int {
 	return p.Exponent
 }
 
+// counter is a number in the unit of the point as whole Wh.
+func (p Point) counter(n decimal, nearest bool) (uint64, error) {
+	if p.Unit == "Wmin" {
+		const perWh = 60
+		return n.counter(p.Exponent, perWh, nearest)
+	}
+	return n.counter(p.shift(), 1, nearest)
+}
+
 // decode returns the exact number in the words; ok is false if it means "not implemented".
 func (p Point) decode(words []uint16) (d decimal, ok bool, err error) {
 	raw := p.raw(words)

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,6 +24,10 @@ const (
 	// retryFirst doubles to retryLast: they bound how long a broker that is back is not noticed.
 	retryFirst = time.Second
 	retryLast  = 5 * time.Second
+	// standing is how long a connection must have stood to count as sound, and maxThrown how often in a row it may end
+	// sooner before that is said: two clients of one id throw each other off.
+	standing  = time.Minute
+	maxThrown = 2
 	// queueLength bounds the messages that nobody has taken yet.
 	queueLength = 64
 	// packetOverhead is what a PUBLISH needs beside its payload: header, topic, packet id.
@@ -54,6 +59,8 @@ type Config struct {
 	// made up if it is empty.
 	ClientID           string
 	Username, Password string
+	// TLS is for brokers that are reached through it; nil means plain TCP.
+	TLS *tls.Config
 	// MaxPayload bounds a payload in bytes.
 	MaxPayload int
 	// Now is the clock that messages are stamped with.
@@ -70,6 +77,7 @@ type Subscriber struct {
 	ended     chan struct{}   // closed when the goroutine ended
 	connected atomic.Bool
 	dropped   atomic.Uint64
+	failure   atomic.Pointer[error] // why it is not connected; nil at the beginning
 }
 
 // Open begins to look for the broker and returns at once.
@@ -100,6 +108,14 @@ func (s *Subscriber) Done() <-chan struct{} { return s.done }
 // Connected reports whether the broker has confirmed the subscription on a connection that stands.
 func (s *Subscriber) Connected() bool { return s.connected.Load() }
 
+// Err is why the last connection failed or ended, for a person to read; nil if none has.
+func (s *Subscriber) Err() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Dropped counts the messages that were thrown away because nobody took them or because they were too large.
 func (s *Subscriber) Dropped() uint64 { return s.dropped.Load() }
 
@@ -113,15 +129,23 @@ func (s *Subscriber) Close() error {
 // run keeps a connection until the context ends.
 func (s *Subscriber) run(ctx context.Context) {
 	log := s.config.Log.With("broker", s.config.Address)
-	wait := retryFirst
+	wait, thrown := retryFirst, 0
 	for ctx.Err() == nil {
+		begin := time.Now()
 		stood, err := s.connect(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if stood {
-			wait = retryFirst
+		switch {
+		case stood && time.Since(begin) > standing:
+			wait, thrown = retryFirst, 0
+		case stood:
+			thrown++
 		}
+		if thrown > maxThrown {
+			err = fmt.Errorf("%w, %d times soon after it was made: another client may have the id %s", err, thrown, s.config.ClientID)
+		}
+		s.failure.Store(&err)
 		log.WarnContext(ctx, "broker not connected", "retry_in", wait, "err", err)
 		timer := time.NewTimer(wait)
 		select {
@@ -171,7 +195,7 @@ func (s *Subscriber) connect(ctx context.Context) (stood bool, err error) {
 
 func (s *Subscriber) options(dial paho.OpenConnectionFunc, lost chan<- error) *paho.ClientOptions {
 	o := paho.NewClientOptions()
-	o.AddBroker("tcp://" + s.config.Address)
+	o.AddBroker("tcp://" + s.config.Address) // the dial function below makes TLS of it
 	o.SetClientID(s.config.ClientID)
 	o.SetUsername(s.config.Username)
 	o.SetPassword(s.config.Password)

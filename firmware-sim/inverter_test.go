@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/control"
+	"github.com/commonwatt/commonwatt/meter"
 )
 
 // inverterFile writes a street of one home with a battery inverter, whose time
@@ -105,6 +106,43 @@ func place(t *testing.T, address string, model int) int {
 			t.Fatalf("no model %d", model)
 		}
 		at += 2 + head[1]
+	}
+}
+
+// TestInvertersRead reads each inverter with room meter, by definitions that
+// were written without it, and compares with what the device counted.
+func TestInvertersRead(t *testing.T) {
+	for _, c := range []struct{ device, definition string }{
+		{"huawei-luna2000", "huawei-luna2000"},
+		{"solaredge-storedge", "solaredge-storedge"},
+		{"sunspec-battery", "sunspec-inverter"}, // counts only what it gave
+		{"sunspec-der", "sunspec-storage"},
+	} {
+		t.Run(c.device, func(t *testing.T) {
+			r := startServing(t, inverterFile(t, c.device, "battery"))
+			move(t, r.Control, `{"advance":"31h"}`)
+			source, err := meter.Open(t.Context(), meter.Config{Definition: c.definition, Address: "tcp://" + r.Modbus, Unit: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer source.Close()
+			sample, err := source.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want control.Counters
+			get(t, r.Control, "/homes/home-1/counters?role=battery", &want)
+			const resolution = 10 // Huawei's, Wh
+			if sample.ExportWh == nil || want.ExportWh-*sample.ExportWh >= resolution {
+				t.Errorf("export %v, want %d", sample.ExportWh, want.ExportWh)
+			}
+			if c.definition != "sunspec-inverter" && (sample.ImportWh == nil || want.ImportWh-*sample.ImportWh >= resolution) {
+				t.Errorf("import %v, want %d", sample.ImportWh, want.ImportWh)
+			}
+			if i := now(t, r.Control); sample.PowerW == nil || int64(*sample.PowerW) != i.BatteryW || i.BatteryW <= 0 {
+				t.Errorf("power %v, want %d, charging", sample.PowerW, i.BatteryW)
+			}
+		})
 	}
 }
 

@@ -186,13 +186,12 @@ func TestSolarEdge(t *testing.T) {
 	reads(t, d, c, "discharged and charged", 0xE176, 60000, 0, 0, 0, 4464, 1, 0, 0)
 	reads(t, d, c, "content", 0xE184, floats(54.321)...)
 	reads(t, d, c, "charging", 0xE186, 3, 0)
-	reads(t, d, c, "as delivered", 0xE004, 1, 1)
+	reads(t, d, c, "as delivered", 0xE004, 4, 1)
 	reads(t, d, c, "seconds, low word first", 0xE00B, 3600, 0)
 
 	own := home.Control{Reserve: 50_000}
 	holds(t, d, noon, own, never)
-	d = tell(t, d, noon, 0xE004, 4) // remote: but nothing was ordered yet
-	holds(t, d, noon, own, never)
+	holds(t, tell(t, d, noon, 0xE004, 1), noon, own, never)
 	d = tell(t, d, noon, 0xE00B, 120, 0)
 	d = tell(t, d, noon, 0xE00E, floats(2500)...)
 	d = tell(t, d, noon, 0xE00D, 3)
@@ -215,6 +214,7 @@ func TestSolarEdge(t *testing.T) {
 	d = tell(t, d, noon+130_000, 0xE00D, 7)
 	led.Battery = home.Between(0, 0)
 	holds(t, d, noon+250_000, led, never)
+	reads(t, d, testCondition(noon+250_000), "the mode in force", 0xE00D, 0)
 	// A limit of the house's export, then of the production.
 	d = tell(t, d, noon+260_000, 0xE002, floats(1000)...)
 	d = tell(t, d, noon+260_000, 0xE000, 1)

@@ -19,7 +19,9 @@ import (
 //
 // In remote control (4 in 0xE004) the mode of 0xE00D holds with the limits of
 // 0xE00E and 0xE010 for the seconds of 0xE00B, begun anew by any write to these
-// four; then the mode of 0xE00A takes over. Of the policies for charging from the
+// four; then the mode of 0xE00A takes over, and 0xE00D reads so. It is delivered
+// as an installer leaves it: in remote control, with self-consumption as the mode
+// that takes over. Of the policies for charging from the
 // grid only 0 (never) and 1 (always) are here, and of the control modes no time of
 // use.
 type solarEdge struct {
@@ -70,7 +72,7 @@ func newSolarEdge(s Spec) Inverter {
 		seExportMode:  {at: 0xE000, words: 1, check: func(v int64) bool { return v == 0 || v == seDirectExport || v == seIndirectExport || v == seProduction }},
 		seExportScope: {at: 0xE001, words: 1, high: 1},
 		seExportLimit: float(0xE002, math.MaxFloat32, output, 0),
-		seControl:     {at: 0xE004, words: 1, first: seMaximise, check: func(v int64) bool { return v == seDisabled || v == seMaximise || v == seBackup || v == seRemote }},
+		seControl:     {at: 0xE004, words: 1, first: seRemote, check: func(v int64) bool { return v == seDisabled || v == seMaximise || v == seBackup || v == seRemote }},
 		sePolicy:      {at: 0xE005, words: 1, high: 1, first: 1},
 		seGridLimit:   float(0xE006, math.MaxFloat32, 0, 0),
 		seReserve:     float(0xE008, 100, floor, 0),
@@ -95,11 +97,28 @@ func (*solarEdge) Shown(wh uint64) uint64 { return wh & math.MaxUint32 }
 func (d *solarEdge) Write(at int64, address uint16, words []uint16) (Inverter, error) {
 	next := *d
 	var err error
-	if next.held, err = d.sheet.write(d.held, at, address, words); err != nil {
+	if next.held, err = d.sheet.write(d.settled(at), at, address, words); err != nil {
 		return d, err
 	}
 	next.held.values[seCommit] = 0 // done at once
 	return &next, nil
+}
+
+// end is when the command is over.
+func (d *solarEdge) end() int64 {
+	if h := d.held; h.began[timerOrder] >= 0 {
+		return h.began[timerOrder] + 1000*h.values[seTimeout]
+	}
+	return never
+}
+
+func (d *solarEdge) settled(at int64) held {
+	h := d.held
+	if d.end() <= at {
+		h = h.with(map[int]int64{seCommand: h.values[seDefault]})
+		h.began[timerOrder] = -1
+	}
+	return h
 }
 
 // power is a held float of W, rounded once.
@@ -108,7 +127,7 @@ func (h held) power(i int, most home.MilliWatts) home.MilliWatts {
 }
 
 func (d *solarEdge) Control(at int64) (home.Control, int64) {
-	h, r, until := d.held, d.spec.Rating, never
+	h, r, until := d.settled(at), d.spec.Rating, never
 	c := home.Control{
 		SolarOnly: h.values[sePolicy] == 0,
 		Reserve:   int64(math.Round(float64(rawFloat(h.values[seReserve])) * 10_000)),
@@ -131,12 +150,11 @@ func (d *solarEdge) Control(at int64) (home.Control, int64) {
 	case seBackup:
 		d.mode(&c, seSunFirst, r.Battery, 0)
 	case seRemote:
-		end := expiry(max(0, h.began[timerOrder]), h.values[seTimeout])
-		if h.began[timerOrder] < 0 || h.values[seTimeout] == 0 || end <= at {
+		if h.began[timerOrder] < 0 {
 			d.mode(&c, h.values[seDefault], r.Battery, r.Battery)
 			break
 		}
-		until = end
+		until = d.end()
 		d.mode(&c, h.values[seCommand], h.power(seCharge, r.Battery), h.power(seDischarge, r.Battery))
 	}
 	return c, until
@@ -186,7 +204,7 @@ func (d *solarEdge) Registers(c Condition, table modbus.Table, address, count ui
 		if b.fill != nil {
 			b.fill(m, c)
 		}
-		d.sheet.fill(d.held, m.words, b.base)
+		d.sheet.fill(d.settled(c.Now), m.words, b.base)
 		return window(m.words, uint16(b.base), address, count) //nolint:gosec // G115: an address
 	}
 	return nil, modbus.IllegalDataAddress

@@ -95,9 +95,11 @@ func (i *inverter) condition(ctx context.Context, index, at int64) (device.Condi
 	if err != nil {
 		return device.Condition{}, err
 	}
+	m := i.meter
 	return device.Condition{
 		Reading: reading, Now: at, Moment: moment,
-		Charge: state.Charge, Discharge: state.Discharge, Solar: state.Solar,
+		// Of a battery by itself these are the reading's counters.
+		Charge: m.importStart + state.Charge, Discharge: m.exportStart + state.Discharge, Solar: m.exportStart + state.Solar,
 	}, nil
 }
 

@@ -146,6 +146,8 @@ type Block struct {
 	// Address is the one on the wire, counted from 0.
 	Address uint16 `yaml:"address"`
 	Count   uint16 `yaml:"count"`
+	// Optional: a device that answers with an exception is of a kind without these registers; its points are unknown.
+	Optional bool `yaml:"optional,omitempty"`
 }
 
 // SunSpec is the part of a definition for devices that describe their own layout.

@@ -54,6 +54,9 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	held := map[string][]uint16{}
 	for _, b := range d.Modbus.Blocks {
 		words, err := readExactly(ctx, read, b.Function, b.Address, b.Count)
+		if b.Optional && errors.Is(err, ErrRefused) {
+			continue
+		}
 		if err != nil {
 			return Values{}, fmt.Errorf("reading block %s: %w", b.Name, err)
 		}
@@ -66,7 +69,9 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
 		p := d.Points[name]
 		b, _ := d.block(p.Block)
-		v.setSum(name, p, b, held[p.Block])
+		if words, ok := held[p.Block]; ok {
+			v.setSum(name, p, b, words)
+		}
 	}
 	if d.faulty(held) {
 		v.DeviceError = true
@@ -191,15 +196,19 @@ func (i Identity) get(name string) string {
 
 // ask reads one part of the identity from the device.
 func (d *Definition) ask(ctx context.Context, read ReadRegisters, p *IdentityPoint) (string, error) {
-	function := p.Function
 	if p.Block != "" {
+		// The whole block: some devices give it in one piece or not at all.
 		b, _ := d.block(p.Block)
-		function = b.Function
+		words, err := readExactly(ctx, read, b.Function, b.Address, b.Count)
+		if err != nil {
+			return "", err
+		}
+		return p.value(b.cut(words, p.Address, int(p.words())))
 	}
-	if function == 0 {
+	if p.Function == 0 {
 		return p.Text, nil
 	}
-	words, err := readExactly(ctx, read, function, p.Address, p.words())
+	words, err := readExactly(ctx, read, p.Function, p.Address, p.words())
 	if p.Optional && errors.Is(err, ErrRefused) {
 		return p.Text, nil
 	}

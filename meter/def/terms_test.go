@@ -372,6 +372,7 @@ func TestParseRefusesTerms(t *testing.T) {
 		{"{block: all, address: 12, type: uint32}", "{block: all, address: 29, type: uint32}", "identify.serial.address: got 29"},
 		{"{block: all, address: 12, type: uint32}", "{block: all, function: 3, address: 12, type: uint32}", "just the block"},
 		{"{block: all, address: 12, type: uint32}", "{block: all, address: 12, type: uint32, optional: true}", "just the block"},
+		{"address: 10, count: 20}", "address: 10, count: 20, optional: true}", "expected a block that is not optional"},
 		{`expect: ["5"], text: Five`, "text: Five", "identify.model: got 2, expected one way"},
 	} {
 		changed := strings.Replace(terms, c.old, c.new, 1)

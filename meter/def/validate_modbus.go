@@ -26,6 +26,7 @@ func (d *Definition) checkModbus(c *checker) {
 	for i, f := range m.Faults {
 		field, p := fmt.Sprintf("modbus.faults[%d]", i), Point{Block: f.Block, Address: f.Address, Type: f.Type, Order: f.Order}
 		d.checkRegister(c, field, p)
+		d.checkAlways(c, field, f.Block)
 		c.want(strings.HasPrefix(f.Type, "uint"), field+".type", strconv.Quote(f.Type), "uint16, uint32 or uint64")
 		c.want(len(f.Values) > 0, field+".values", "none", "the values that mean a fault")
 		checkRaw(c, field+".values", p, f.Values)
@@ -97,6 +98,13 @@ func (d *Definition) checkRegisterIdentity(c *checker, field string, p *Identity
 	}
 	c.want(p.Function == 0 && !p.Optional, field, "function or optional too", "just the block: it is read with the values")
 	d.checkWithin(c, field, p.Block, p.Address, int(p.words()))
+	d.checkAlways(c, field, p.Block)
+}
+
+// checkAlways refuses a block that a device may not have.
+func (d *Definition) checkAlways(c *checker, field, block string) {
+	b, _ := d.block(block)
+	c.want(!b.Optional, field+".block", strconv.Quote(block), "a block that is not optional")
 }
 
 // words is the number of registers of an identity point, 0 if its type is none.

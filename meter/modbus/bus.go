@@ -136,6 +136,15 @@ func (b *Bus) Write(ctx context.Context, unit uint8, address uint16, words []uin
 	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words})
 }
 
+// WriteOn is Write to the device that answered in the connection of that generation: if the line was opened anew since, or
+// has to be, nothing is sent and the error is ErrReopened. Another device may answer there now.
+func (b *Bus) WriteOn(ctx context.Context, generation uint64, unit uint8, address uint16, words []uint16) error {
+	if len(words) < 1 || len(words) > MaxWritten || int(address)+len(words) > 1<<16 {
+		return fmt.Errorf("registers: got %d to write from %d, expected 1 to %d within 65536: %w", len(words), address, MaxWritten, ErrRequest)
+	}
+	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words, only: generation})
+}
+
 // WriteSingle writes one holding register with function 6, for devices that know no other. The rest is as with Write.
 func (b *Bus) WriteSingle(ctx context.Context, unit uint8, address, word uint16) error {
 	return b.write(ctx, call{unit: unit, function: writeOne, address: address, count: 1, words: []uint16{word}})
@@ -183,7 +192,7 @@ func (b *Bus) do(ctx context.Context, c call) ([]byte, uint64, error) {
 
 // judge keeps the back-off. A caller that went away says nothing about the unit.
 func (b *Bus) judge(ctx context.Context, unit uint8, err error) {
-	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errTooSoon)) {
+	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errTooSoon) || errors.Is(err, ErrReopened)) {
 		return
 	}
 	if wait := b.health.note(unit, err); wait > 0 {

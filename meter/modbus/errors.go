@@ -19,6 +19,8 @@ var (
 	// ErrUncertain says that a write was sent but not confirmed: the device may have taken it or not. Only reading back
 	// tells.
 	ErrUncertain = errors.New("unknown whether the device took it")
+	// ErrReopened says that a write was meant for a connection that is no more. Nothing was sent.
+	ErrReopened = errors.New("the line was opened anew")
 	// ErrLine says that a line is described in a way that cannot be, or that contradicts its other users.
 	ErrLine = errors.New("impossible line")
 )

@@ -16,6 +16,7 @@ type call struct {
 	unit, function uint8
 	address, count uint16
 	words          []uint16 // to be written
+	only           uint64   // the generation that it is for; 0: any
 }
 
 // writes reports whether the call changes something in the device.
@@ -44,6 +45,9 @@ func (b *Bus) request(ctx context.Context, c call) ([]byte, error) {
 func (b *Bus) attempt(ctx context.Context, c call) ([]byte, error) {
 	if err := b.ready(ctx); err != nil {
 		return nil, err
+	}
+	if c.only != 0 && c.only != b.opened {
+		return nil, fmt.Errorf("got connection %d, expected %d: %w", b.opened, c.only, ErrReopened)
 	}
 	wire := b.line.wire(c.size())
 	within, cancel := context.WithTimeout(ctx, b.options.Timeout+wire)

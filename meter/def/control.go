@@ -30,8 +30,8 @@ type Control struct {
 	MaxCharge     string `yaml:"max_charge,omitempty"`
 	MaxDischarge  string `yaml:"max_discharge,omitempty"`
 	MaxProduction string `yaml:"max_production,omitempty"`
-	// Heartbeat names a point that is written with every set point: the seconds of community time, in 16 bits.
-	Heartbeat string `yaml:"heartbeat,omitempty"`
+	// Heartbeat is a number that the device wants to see change, or else it is on its own; nil: it does not.
+	Heartbeat *Heartbeat `yaml:"heartbeat,omitempty"`
 	// Read says what tells the state.
 	Read ControlRead `yaml:"read"`
 	// Own is the device's own mode.
@@ -78,14 +78,27 @@ type LeasePoint struct {
 	Point string `yaml:"point"`
 	MinS  int64  `yaml:"min_s"`
 	MaxS  int64  `yaml:"max_s"`
+	// Silent: when it has run out, the registers go on telling the mode that ended.
+	Silent bool `yaml:"silent,omitempty"`
 }
 
-// ControlRead names points that tell what the device does. Power and SoC, Capacity and Remaining may be empty.
+// Heartbeat is a point of 16 bits that is written with every set point, with a number that is another each time, at
+// least every WithinS seconds.
+type Heartbeat struct {
+	Point   string `yaml:"point"`
+	WithinS int64  `yaml:"within_s"`
+}
+
+// ControlRead names points that tell what the device does; each may be empty. Power is that which set points are about:
+// of the battery, or of the inverter's terminals where the device's set points are of them. Charging and Discharging
+// stand for it where each direction has a point of its own.
 type ControlRead struct {
-	Power     string `yaml:"power,omitempty"`     // of the battery, W
-	SoC       string `yaml:"soc,omitempty"`       // %
-	Capacity  string `yaml:"capacity,omitempty"`  // usable, Wh
-	Remaining string `yaml:"remaining,omitempty"` // until the device reverts, s
+	Power       string `yaml:"power,omitempty"` // W
+	Charging    string `yaml:"charging,omitempty"`
+	Discharging string `yaml:"discharging,omitempty"`
+	SoC         string `yaml:"soc,omitempty"`       // %
+	Capacity    string `yaml:"capacity,omitempty"`  // usable, Wh
+	Remaining   string `yaml:"remaining,omitempty"` // until the device reverts, s
 }
 
 // OwnMode is how the registers look in the device's own mode, and for a device without a timer what brings it there.

@@ -84,9 +84,9 @@ func rawText(v int64, known bool) string {
 func (l *ControlLayout) layModbus() error {
 	var all []placed
 	for name, p := range l.control.Points {
-		x := placed{ControlPoint: p, at: register{p.Function, p.Address}, typ: p.Type, words: uint16(wordsOf[p.Type])} //nolint:gosec // 1 to 4
-		if p.Function == 0 {
-			x.at.function = 3
+		x := placed{ControlPoint: p, at: register{3, p.Address}, typ: p.Type, words: uint16(wordsOf[p.Type])} //nolint:gosec // 1 to 4
+		if p.Function != 0 {
+			x.at.function = p.Function
 		}
 		l.points[name] = x
 		all = append(all, x)
@@ -202,6 +202,9 @@ func (l *ControlLayout) Read(ctx context.Context, read ReadRegisters) (Telling, 
 	c := l.control
 	t := Telling{held: h}
 	t.BatteryW = l.known(h, c.Read.Power)
+	if in, out := l.known(h, c.Read.Charging), l.known(h, c.Read.Discharging); in != nil && out != nil {
+		t.BatteryW = new(*in - *out)
+	}
 	t.SoCBp = l.known(h, c.Read.SoC)
 	t.CapacityWh = l.known(h, c.Read.Capacity)
 	t.LeftS = l.known(h, c.Read.Remaining)
@@ -296,6 +299,15 @@ func (l *ControlLayout) Writes(t Telling, s SetPoint) ([]Write, error) {
 	return writes, nil
 }
 
+// HasHeartbeat reports whether the device wants a heartbeat.
+func (l *ControlLayout) HasHeartbeat() bool {
+	if l.control.Heartbeat == nil {
+		return false
+	}
+	_, there := l.points[l.control.Heartbeat.Point]
+	return there
+}
+
 type pointWords struct {
 	point string
 	words []uint16
@@ -312,8 +324,8 @@ func (l *ControlLayout) values(t Telling, s SetPoint) ([]pointWords, error) {
 		return nil, fmt.Errorf("mode: got %q, expected one of %v: %w", s.Mode, slices.Sorted(maps.Keys(c.Modes)), ErrInvalid)
 	}
 	var out []pointWords
-	if _, there := l.points[c.Heartbeat]; there && c.Heartbeat != "" {
-		out = append(out, pointWords{c.Heartbeat, []uint16{s.Heartbeat}, true})
+	if l.HasHeartbeat() && s.Mode != ModeOwn {
+		out = append(out, pointWords{c.Heartbeat.Point, []uint16{s.Heartbeat}, true})
 	}
 	for _, w := range writes {
 		if _, there := l.points[w.Point]; !there {

@@ -96,16 +96,16 @@ func (d *Definition) checkNamed(c *checker) {
 	for _, x := range []struct {
 		field, name string
 		units       []string
-		required    bool
 	}{
-		{"control.max_charge", k.MaxCharge, []string{"W", "kW"}, false},
-		{"control.max_discharge", k.MaxDischarge, []string{"W", "kW"}, false},
-		{"control.max_production", k.MaxProduction, []string{"W", "kW"}, false},
-		{"control.heartbeat", k.Heartbeat, []string{""}, false},
-		{"control.read.power", k.Read.Power, []string{"W", "kW"}, false},
-		{"control.read.soc", k.Read.SoC, []string{"%"}, false},
-		{"control.read.capacity", k.Read.Capacity, []string{"Wh", "kWh"}, false},
-		{"control.read.remaining", k.Read.Remaining, []string{"s", "min"}, false},
+		{"control.max_charge", k.MaxCharge, []string{"W", "kW"}},
+		{"control.max_discharge", k.MaxDischarge, []string{"W", "kW"}},
+		{"control.max_production", k.MaxProduction, []string{"W", "kW"}},
+		{"control.read.power", k.Read.Power, []string{"W", "kW"}},
+		{"control.read.charging", k.Read.Charging, []string{"W", "kW"}},
+		{"control.read.discharging", k.Read.Discharging, []string{"W", "kW"}},
+		{"control.read.soc", k.Read.SoC, []string{"%"}},
+		{"control.read.capacity", k.Read.Capacity, []string{"Wh", "kWh"}},
+		{"control.read.remaining", k.Read.Remaining, []string{"s", "min"}},
 	} {
 		if x.name == "" {
 			continue
@@ -117,9 +117,11 @@ func (d *Definition) checkNamed(c *checker) {
 		p, ok := k.Points[k.Lease.Point]
 		c.want(ok && (p.Unit == "s" || p.Unit == "min") && p.Function != 4, "control.lease.point", strconv.Quote(k.Lease.Point), "the name of a point in s or min that can be written")
 	}
-	if k.Heartbeat != "" {
-		p := k.Points[k.Heartbeat]
-		c.want(p.Function != 4 && (p.Model != 0 || p.Type == "uint16"), "control.heartbeat", strconv.Quote(k.Heartbeat), "a point of 16 bits that can be written")
+	c.want((k.Read.Charging == "") == (k.Read.Discharging == "") && (k.Read.Charging == "" || k.Read.Power == ""), "control.read", "a part of them, or all", "power, or charging and discharging")
+	if h := k.Heartbeat; h != nil {
+		p, ok := k.Points[h.Point]
+		c.want(ok && p.Function != 4 && (p.Model != 0 || p.Type == "uint16"), "control.heartbeat.point", strconv.Quote(h.Point), "a point of 16 bits that can be written")
+		c.want(h.WithinS >= 1 && h.WithinS <= 86400, "control.heartbeat.within_s", h.WithinS, "1 to 86400")
 	}
 }
 

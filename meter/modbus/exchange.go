@@ -46,8 +46,8 @@ func (b *Bus) attempt(ctx context.Context, c call) ([]byte, error) {
 	if err := b.ready(ctx); err != nil {
 		return nil, err
 	}
-	if c.only != 0 && c.only != b.opened {
-		return nil, fmt.Errorf("got connection %d, expected %d: %w", b.opened, c.only, ErrReopened)
+	if now := b.opened + b.resyncs[c.unit]; c.only != 0 && c.only != now {
+		return nil, fmt.Errorf("got connection %d, expected %d: %w", now, c.only, ErrReopened)
 	}
 	wire := b.line.wire(c.size())
 	within, cancel := context.WithTimeout(ctx, b.options.Timeout+wire)

@@ -143,3 +143,69 @@ func TestSpansTelescope(t *testing.T) {
 		}
 	})
 }
+
+// TestDaylightSaving lives through days of 92, 96 and 100 quarter hours in Amsterdam with a P1 meter, whose telegrams say
+// S or W beside the local time: every boundary is proven, both half past twos of autumn are intervals of their own, and
+// the day adds up to the counters.
+func TestDaylightSaving(t *testing.T) {
+	zone := map[byte]*time.Location{'S': time.FixedZone("CEST", 2*3600), 'W': time.FixedZone("CET", 3600)}
+	for name, c := range map[string]struct {
+		from      time.Time
+		intervals int
+		switches  time.Time // in UTC
+	}{
+		"spring": {time.Date(2026, 3, 28, 23, 0, 0, 0, time.UTC), 92, time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)},
+		"autumn": {time.Date(2026, 10, 24, 22, 0, 0, 0, time.UTC), 100, time.Date(2026, 10, 25, 1, 0, 0, 0, time.UTC)},
+		"summer": {time.Date(2026, 6, 20, 22, 0, 0, 0, time.UTC), 96, time.Date(2026, 10, 25, 1, 0, 0, 0, time.UTC)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const length = 15 * time.Minute
+			flag := func(at time.Time) byte {
+				if at.Before(c.switches) == (name == "spring") {
+					return 'W'
+				}
+				return 'S'
+			}
+			b, err := meter.NewBoundaries(length, time.Minute, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tracker, err := meter.NewTracker(17_000, meter.TrackerState{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var clock meter.DeviceClock
+			in, seen, sum, spans := uint64(5000), map[string]int{}, uint64(0), 0
+			for at := c.from; !at.After(c.from.Add(time.Duration(c.intervals) * length)); at = at.Add(10 * time.Second) {
+				in += uint64(at.Unix()/10) % 7
+				// The telegram has local time and a letter; this is what its decoder makes of them.
+				local, letter := at.In(zone[flag(at)]).Format("060102150405"), flag(at)
+				device, err := time.ParseInLocation("060102150405", local, zone[letter])
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := meter.Sample{At: at, DeviceAt: &device, ImportWh: new(in)}
+				if why := clock.Judge(&s, time.Minute); why != "" || s.Quality != meter.Good {
+					t.Fatal(why)
+				}
+				if d := tracker.Offer(s); d.Verdict != meter.Accepted {
+					t.Fatal(d.Reason)
+				}
+				span, closed := b.Add(reading(uint64(at.Unix()), at, in, 0))
+				if !closed {
+					continue
+				}
+				spans++
+				sum += *span.ImportWh()
+				seen[span.FirstBoundary.In(zone[flag(span.FirstBoundary)]).Format("15:04")]++
+				if !span.LastBoundary.Equal(c.from.Add(time.Duration(spans) * length)) {
+					t.Fatalf("span %d ends at %v", spans, span.LastBoundary)
+				}
+			}
+			half := map[string]int{"spring": 0, "autumn": 2, "summer": 1}[name]
+			if spans != c.intervals || sum != *b.Last().ImportWh-5000-uint64(c.from.Unix()/10)%7 || seen["02:30"] != half || seen["03:30"] != 1 {
+				t.Errorf("%d intervals, %d Wh, half past two %d times", spans, sum, seen["02:30"])
+			}
+		})
+	}
+}

@@ -51,6 +51,7 @@ func (c *Chain) Append(s Sample) (Reading, error) {
 		Meter: c.meter, Seq: c.state.Seq + 1, Epoch: c.state.Epoch, At: at,
 		ImportWh: clone(s.ImportWh), ExportWh: clone(s.ExportWh), PowerW: clone(s.PowerW),
 		Quality: s.Quality, Source: s.Source, Prev: c.state.Prev, SignedBy: SignedByAgent,
+		DeviceAt: clone(s.DeviceAt), Clock: s.Clock,
 	}
 	if err := r.Sign(c.key); err != nil {
 		return Reading{}, err

@@ -26,6 +26,7 @@ type modbusSource struct {
 	generation uint64 // of the connection that the survey is from
 	seen       uint64 // of the last answer
 	arrived    time.Time
+	raw        []byte // the registers of this look
 }
 
 // The Modbus units that a device on a line may have, and the one that stands for the TCP device itself.
@@ -115,12 +116,13 @@ func (s *modbusSource) Read(ctx context.Context) (Sample, error) {
 			s.survey, s.generation, s.surveyed = survey, s.seen, true
 		}
 		asked := s.now()
+		s.raw = nil
 		values, err := s.def.ReadValues(ctx, s.read, s.survey)
 		if err != nil {
 			s.surveyed = s.surveyed && errors.Is(err, modbus.ErrBackoff)
 			return Sample{}, fmt.Errorf("meter %s: %w", s.def.ID, err)
 		}
-		at := s.arrived
+		at, raw := s.arrived, s.raw
 		if s.seen != s.generation {
 			// The connection is another one than that of the survey: look again who is there.
 			again, err := s.def.Survey(ctx, s.read)
@@ -135,7 +137,9 @@ func (s *modbusSource) Read(ctx context.Context) (Sample, error) {
 				continue // the values may have been of either
 			}
 		}
-		return s.sample(values, asked, at, changed), nil
+		sample := s.sample(values, asked, at, changed)
+		sample.Raw = raw
+		return sample, nil
 	}
 	return Sample{}, fmt.Errorf("meter %s: device changes while it is read: %w", s.def.ID, def.ErrWrongDevice)
 }
@@ -178,5 +182,11 @@ func (s *modbusSource) read(ctx context.Context, function uint8, address, count 
 		return nil, err
 	}
 	s.seen = generation
+	if s.raw = fmt.Appendf(s.raw, "%d %d:", function, address); len(s.raw)+5*len(words) < MaxRaw {
+		for _, w := range words {
+			s.raw = fmt.Appendf(s.raw, " %04x", w)
+		}
+	}
+	s.raw = bounded(append(s.raw, '\n'))
 	return words, nil
 }

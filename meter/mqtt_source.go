@@ -104,7 +104,8 @@ func newListener(d Definition, t def.Topics) *listener {
 
 func (l *listener) identity() Identity { return l.decoder.Identity() }
 
-func (l *listener) hear(m mqtt.Message) (Sample, bool, error) {
+func (l *listener) hear(m mqtt.Message) (sample Sample, ok bool, err error) {
+	defer func() { sample.Raw = bounded(m.Payload) }()
 	if l.signed {
 		return l.hearSigned(m)
 	}
@@ -112,7 +113,7 @@ func (l *listener) hear(m mqtt.Message) (Sample, bool, error) {
 	if err != nil {
 		return Sample{}, false, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
-	sample := sampleOf(v, m.At, l.def)
+	sample = sampleOf(v, m.At, l.def)
 	sample.Identity = l.identity()
 	return sample, ok, nil
 }

@@ -56,6 +56,9 @@ type Reading struct {
 	Signature []byte
 	// SignedBy is SignedByAgent or SignedByDevice.
 	SignedBy string
+	// DeviceAt and Clock are as in the Sample; not part of the signed bytes, where an unsure clock is a Quality.
+	DeviceAt *time.Time
+	Clock    ClockState
 }
 
 // signedReading fixes order and types of what is signed. It is a contract with the ledger: never change it, add a new tag.

@@ -20,6 +20,8 @@ type Sample struct {
 	AskedAt time.Time
 	// DeviceAt is the device's own time, where it has one that can be relied on to have a zone.
 	DeviceAt *time.Time
+	// Clock is the state of the clock that At is by. A source does not know it.
+	Clock ClockState
 	// ImportWh and ExportWh are the counters; nil is unknown.
 	ImportWh, ExportWh *uint64
 	// PowerW is positive when the household imports; nil is unknown.
@@ -34,7 +36,16 @@ type Sample struct {
 	ImportTraits, ExportTraits def.Traits
 	// Source is the definition and its version, such as "eastron-sdm630@1".
 	Source string
+	// Raw is what the device sent, for disputes: a telegram or message as it came, or the registers of a look, a line
+	// for each request. At most MaxRaw bytes; nil where the source does not keep it.
+	Raw []byte
 }
+
+// MaxRaw bounds Sample.Raw, in bytes. A P1 telegram has about 1000, a look at a Modbus meter 200.
+const MaxRaw = 4 << 10
+
+// bounded is a copy of what a device sent, cut at MaxRaw.
+func bounded(raw []byte) []byte { return append([]byte(nil), raw[:min(len(raw), MaxRaw)]...) }
 
 // MarshalJSON writes what a person wants of a sample; what is unknown is null.
 func (s Sample) MarshalJSON() ([]byte, error) {

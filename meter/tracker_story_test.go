@@ -182,6 +182,27 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// A clock that was set back: elapsed time goes on from where it stood.
+func TestClockSetBack(t *testing.T) {
+	tracker, err := meter.NewTracker(10000, meter.TrackerState{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker.ClockSetBack(time.Hour) // there is nothing to set back yet
+	for i, c := range []struct {
+		at   time.Duration
+		wh   uint64
+		want meter.Verdict
+	}{{0, 1000, ok}, {time.Minute, 0, held}, {-59 * time.Minute, 0, held}, {-58 * time.Minute, 1300, ok}, {-57 * time.Minute, 99_999, held}} {
+		if i == 2 {
+			tracker.ClockSetBack(time.Hour)
+		}
+		if got := tracker.Offer(meter.Sample{At: noon.Add(c.at), ImportWh: &c.wh}); got.Verdict != c.want {
+			t.Fatalf("poll %d: %v, %s", i, got.Verdict, got.Reason)
+		}
+	}
+}
+
 // naive is a second tracker, for one counter without power, that is deliberately dumb: it keeps all that was ever
 // accepted and works in fractions of exact size.
 type naive struct {

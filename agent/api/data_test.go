@@ -60,14 +60,17 @@ func sunny() api.Snapshot {
 				Role: api.MeterConnection, Definition: "eastron-sdm630", Address: "tcp://127.0.0.1:1502, unit 1", Identity: "SDM630 serial 2100417",
 				Quality: api.QualityGood, State: api.MeterOK, LastAt: p(noon.Add(-time.Second)),
 				ImportWh: p[int64](1_204_310), ExportWh: p[int64](2_990_127), PowerW: p[int64](-1620),
+				SignedBy: "agent", Readings: 8640, Others: map[string]int64{"held/counter": 11, "failed/timeout": 2},
 			},
 			{
 				Role: api.MeterSolar, Definition: "shelly-gen2", Address: "mqtt://127.0.0.1:1883/home-7/roof", Identity: "shellypro3em-0c1f",
 				Quality: api.QualityGood, State: api.MeterOK, LastAt: p(noon.Add(-2 * time.Second)),
 				ImportWh: p[int64](310), ExportWh: p[int64](5_410_220), PowerW: p[int64](-4310),
+				SignedBy: "device",
 			},
 		},
-		Grid: congested(),
+		Clock: api.Clock{State: "synchronised", ErrorMs: p[int64](12), Sure: true},
+		Grid:  congested(),
 	}
 }
 

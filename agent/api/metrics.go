@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,10 @@ var (
 	descMeterUp   = describe("meter_up", "1 if the meter can be relied on.", "role")
 	descImport    = describe("meter_import_energy_joules_total", "Import counter of the meter.", "role")
 	descExport    = describe("meter_export_energy_joules_total", "Export counter of the meter.", "role")
+	descReadings  = describe("meter_readings_total", "Samples of the meter that count.", "role")
+	descOthers    = describe("meter_others_total", "Samples of the meter that do not count, and looks that gave none.", "role", "verdict", "reason")
+	descClock     = describe("clock_sure", "1 if readings prove interval boundaries, as far as this gateway's clock goes.")
+	descClockErr  = describe("clock_error_seconds", "How far this gateway's clock may be off.")
 	descHeight    = describe("ledger_height", "Height of the last block.")
 	descCommitAge = describe("ledger_commit_age_seconds", "Wall time since the last block.")
 	descCatching  = describe("ledger_catching_up", "1 while the ledger catches up.")
@@ -66,6 +71,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	out.gaugeIf(descBalance, s.Account.Balance, 1e-6)
 	out.counter(descSettled, float64(s.Account.Settlements))
 	collectMeters(out, s.Meters)
+	out.gauge(descClock, boolValue(s.Clock.Sure))
+	out.gaugeIf(descClockErr, s.Clock.ErrorMs, 1e-3)
 	collectLedger(out, s.Ledger, s.WallAt)
 }
 
@@ -75,12 +82,18 @@ func collectMeters(out samples, meters []Meter) {
 	type role struct {
 		up, importKnown, exportKnown bool
 		importWh, exportWh           float64
+		readings                     int64
+		others                       map[string]int64
 	}
 	roles := make(map[string]role)
 	for _, m := range meters {
 		r, seen := roles[m.Role]
 		if !seen {
-			r = role{up: true, importKnown: true, exportKnown: true}
+			r = role{up: true, importKnown: true, exportKnown: true, others: map[string]int64{}}
+		}
+		r.readings += m.Readings
+		for key, n := range m.Others {
+			r.others[key] += n
 		}
 		r.up = r.up && m.State == MeterOK
 		r.importKnown = r.importKnown && m.ImportWh != nil
@@ -95,6 +108,11 @@ func collectMeters(out samples, meters []Meter) {
 	}
 	for name, r := range roles {
 		out.gauge(descMeterUp, boolValue(r.up), name)
+		out.counter(descReadings, float64(r.readings), name)
+		for key, n := range r.others {
+			verdict, reason, _ := strings.Cut(key, "/")
+			out.counter(descOthers, float64(n), name, verdict, reason)
+		}
 		if r.importKnown {
 			out.counter(descImport, r.importWh*joulesPerWattHour, name)
 		}

@@ -20,13 +20,14 @@ type Status struct {
 	Home     Home      `json:"home"`
 	Ledger   Ledger    `json:"ledger"`
 	Meters   []Meter   `json:"meters" nullable:"false"`
+	Clock    Clock     `json:"clock"`
 	Problems []Problem `json:"problems" nullable:"false"`
 }
 
 func newStatus(s Snapshot, version string) Status {
 	return Status{
 		At: s.At, WallAt: s.WallAt, Version: version, Ready: len(notReady(s)) == 0,
-		Home: s.Home, Ledger: s.Ledger, Meters: s.Meters, Problems: s.Problems,
+		Home: s.Home, Ledger: s.Ledger, Meters: s.Meters, Clock: s.Clock, Problems: s.Problems,
 	}
 }
 

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Account   Account    `json:"account"`
 	Ledger    Ledger     `json:"ledger"`
 	Meters    []Meter    `json:"meters" nullable:"false"`
+	Clock     Clock      `json:"clock"`
 	Problems  []Problem  `json:"problems" nullable:"false"`
 	Grid      *Grid      `json:"grid" doc:"The newest interval that is decided; null: none is"`
 }
@@ -165,6 +166,13 @@ const (
 	MeterBattery    = "battery"
 )
 
+// Clock says how far the times of this gateway's readings can be relied on.
+type Clock struct {
+	State   string `json:"state,omitempty" enum:"trusted,synchronised,holdover,unknown" doc:"trusted: agent.yaml says so, or the community's clock runs at a rate; else what this machine says of its clock"`
+	ErrorMs *int64 `json:"error_ms" doc:"How far it may be off"`
+	Sure    bool   `json:"sure" doc:"Whether readings prove interval boundaries"`
+}
+
 // Meter is one device as the agent sees it.
 type Meter struct {
 	Role       string     `json:"role" doc:"connection, solar or battery"`
@@ -178,6 +186,11 @@ type Meter struct {
 	ExportWh   *int64     `json:"export_wh"`
 	PowerW     *int64     `json:"power_w"`
 	Note       string     `json:"note,omitempty" doc:"Why the state is not ok, in words"`
+	SetAside   bool       `json:"set_aside" doc:"Another device or counter answers: nothing counts until the old one does, or a person approves it"`
+	SignedBy   string     `json:"signed_by,omitempty" enum:"agent,device" doc:"Who signs its readings: the device itself, or this gateway for it"`
+	Readings   int64      `json:"readings" doc:"Samples that count, since the agent started"`
+	// Others are keyed "refused/stale", "held/counter", "replaced/identity", "failed/timeout" and so on.
+	Others map[string]int64 `json:"others,omitempty" doc:"Samples that do not count, and looks that gave none, since the agent started, by verdict/reason"`
 }
 
 // Severity of a Problem. Only SeverityError makes the agent not ready.

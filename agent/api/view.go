@@ -56,7 +56,7 @@ type ledgerView struct {
 type count struct{ Code, Count string }
 
 type meterView struct {
-	Role, State, Power, Import, Export, Last, Definition, Address, Identity, Quality, Note string
+	Role, State, Power, Import, Export, Last, Definition, Address, Identity, Quality, Note, Signed, Class string
 }
 
 func newView(s Snapshot, version string, zone *time.Location) view {
@@ -307,8 +307,17 @@ func connected(peers []Peer) string {
 
 func newMeterView(m Meter, zone *time.Location) meterView {
 	v := meterView{
-		Role: m.Role, State: string(m.State), Power: formatPower(m.PowerW), Import: formatEnergy(m.ImportWh), Export: formatEnergy(m.ExportWh),
+		Role: m.Role, State: string(m.State), Class: string(m.State), Power: formatPower(m.PowerW), Import: formatEnergy(m.ImportWh), Export: formatEnergy(m.ExportWh),
 		Last: unknown, Definition: m.Definition, Address: m.Address, Identity: m.Identity, Quality: string(m.Quality), Note: m.Note,
+	}
+	switch m.SignedBy {
+	case "device":
+		v.Signed = "Signed by the device."
+	case "agent":
+		v.Signed = "Signed by this gateway."
+	}
+	if m.SetAside {
+		v.State = "set aside"
 	}
 	if m.LastAt != nil {
 		v.Last = m.LastAt.In(zone).Format("15:04:05")

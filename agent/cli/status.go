@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -107,8 +109,14 @@ func printStatus(out io.Writer, raw []byte, trust string) error {
 	if v.Ledger.WaitingFor != "" {
 		row("", "%s", v.Ledger.WaitingFor)
 	}
+	row("clock", "%s, at most %s ms off", v.Clock.State, orUnknown(v.Clock.ErrorMs))
 	for _, m := range v.Meters {
-		row("meter", "%s: %s, import %s Wh, export %s Wh, %s W", m.Role, m.State, orUnknown(m.ImportWh), orUnknown(m.ExportWh), orUnknown(m.PowerW))
+		state := string(m.State)
+		if m.SetAside {
+			state = "set aside until the old one answers or this one is approved"
+		}
+		row("meter", "%s: %s, import %s Wh, export %s Wh, %s W", m.Role, state, orUnknown(m.ImportWh), orUnknown(m.ExportWh), orUnknown(m.PowerW))
+		row("", "%s", meterCounts(m))
 	}
 	for _, p := range v.Problems {
 		row("problem", "%s", p.Text)
@@ -117,6 +125,18 @@ func printStatus(out io.Writer, raw []byte, trust string) error {
 		}
 	}
 	return w.Flush()
+}
+
+// meterCounts says who signs for a meter and what became of its samples.
+func meterCounts(m api.Meter) string {
+	text := fmt.Sprintf("signed by the %s, %d readings", m.SignedBy, m.Readings)
+	if m.SignedBy == "agent" {
+		text = fmt.Sprintf("signed by this gateway, %d readings", m.Readings)
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Others)) {
+		text += fmt.Sprintf(", %d %s", m.Others[key], key)
+	}
+	return text
 }
 
 func orUnknown(v *int64) string {

@@ -22,7 +22,10 @@ type Config struct {
 	Listen ListenConfig  `yaml:"listen"`
 	Peers  PeersConfig   `yaml:"peers"`
 	Meters []MeterConfig `yaml:"meters"`
-	Log    string        `yaml:"log"` // debug, info, warn, error
+	Log    string        `yaml:"log"`   // debug, info, warn, error
+	Clock  string        `yaml:"clock"` // system or trusted; empty is system
+	// ReadingsDays is how long readings are kept; 0 is the default.
+	ReadingsDays int `yaml:"readings_days"`
 }
 
 // ListenConfig names the ports of this agent.

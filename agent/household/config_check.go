@@ -15,6 +15,9 @@ const (
 	maxName   = 50 // characters
 	maxMeters = 32
 	maxPeers  = 64
+
+	maxReadingsDays     = 3660
+	defaultReadingsDays = 400
 )
 
 // bad is an error about one key.
@@ -37,6 +40,12 @@ func (c *Config) validate() *ConfigError {
 	}
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log) {
 		return bad("log", "got %q, want debug, info, warn or error", c.Log)
+	}
+	if !slices.Contains([]string{"", ClockSystem, ClockTrusted}, c.Clock) {
+		return bad("clock", "got %q, want system or trusted", c.Clock)
+	}
+	if c.ReadingsDays < 0 || c.ReadingsDays > maxReadingsDays {
+		return bad("readings_days", "got %d, want 1 to %d, or 0 for %d", c.ReadingsDays, maxReadingsDays, defaultReadingsDays)
 	}
 	return nil
 }

@@ -52,6 +52,11 @@ meters:
 {{- end}}
 
 log: {{.Log}}                  # debug, info, warn or error
+
+# system: intervals are closed while this machine's clock is kept (timedatectl shows it).
+# trusted: you vouch for the clock yourself.
+clock: {{.Clock}}
+readings_days: {{.ReadingsDays}}         # how long readings are kept on this machine
 `))
 
 // WriteConfig writes agent.yaml with comments. What it writes, LoadConfig reads
@@ -59,6 +64,12 @@ log: {{.Log}}                  # debug, info, warn or error
 func WriteConfig(dir string, c Config) error {
 	if c.Log == "" {
 		c.Log = "info"
+	}
+	if c.Clock == "" {
+		c.Clock = ClockSystem
+	}
+	if c.ReadingsDays == 0 {
+		c.ReadingsDays = defaultReadingsDays
 	}
 	path := filepath.Join(dir, ConfigFile)
 	if err := c.validate(); err != nil {

@@ -42,7 +42,7 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, log"},
+		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, log, clock, readings_days"},
 		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts"},
 		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit"},
 		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
@@ -174,6 +174,7 @@ func TestConfigRoundTrip(t *testing.T) {
 			},
 			Meters: []MeterConfig{{Role: RoleConnection, Definition: nasty.Draw(t, "definition"), Address: nasty.Draw(t, "address"), Unit: rapid.Uint8().Draw(t, "unit")}},
 			Log:    rapid.SampledFrom([]string{"", "debug", "info", "warn", "error"}).Draw(t, "log"),
+			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 4000).Draw(t, "days"),
 		}
 		if err := WriteConfig(dir, c); err != nil {
 			if ce := (*ConfigError)(nil); !errors.As(err, &ce) || c.validate() == nil {
@@ -188,6 +189,12 @@ func TestConfigRoundTrip(t *testing.T) {
 		}
 		if c.Log == "" {
 			c.Log = "info"
+		}
+		if c.Clock == "" {
+			c.Clock = ClockSystem
+		}
+		if c.ReadingsDays == 0 {
+			c.ReadingsDays = defaultReadingsDays
 		}
 		if diff := cmp.Diff(plain(c), plain(got)); diff != "" {
 			t.Fatal(diff)

@@ -16,6 +16,7 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/meter"
 	"github.com/commonwatt/commonwatt/meter/modbus"
 )
 
@@ -54,6 +55,8 @@ type Options struct {
 	Peers  func() []api.Peer // whom we gossip with; may be nil
 	Now    func() time.Time  // the wall clock
 	Log    *slog.Logger
+	// Clock says how far the wall clock can be relied on; nil is what the configuration says.
+	Clock func() meter.ClockState
 }
 
 // Home is one household's loops. It implements api.Provider.
@@ -66,6 +69,9 @@ type Home struct {
 	rules    ledger.Rules
 	disk     *disk
 	pool     *modbus.Pool
+
+	gatewayClock func() meter.ClockState
+	trusted      bool // nobody asks the gateway's clock
 
 	admission []admission
 	meters    []*device
@@ -100,6 +106,10 @@ func New(o Options) (*Home, error) {
 	o.Ledger.Read(func(s *ledger.State) {
 		h.chainID, h.clock, h.calendar, h.rules = s.ChainID(), s.Clock(), s.Calendar(), s.Rules()
 	})
+	h.trusted = o.Clock == nil && (o.Config.Clock == ClockTrusted || h.clock.Rate != 1)
+	if h.gatewayClock = o.Clock; h.gatewayClock == nil {
+		h.gatewayClock = clockOf(o.Config, h.clock.Rate)
+	}
 	var err error
 	if h.admission, err = loadAdmission(o.Dir, h.id); err != nil {
 		return nil, err

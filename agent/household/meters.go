@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ type device struct {
 	cfg     MeterConfig
 	source  meter.Source
 	tracker *meter.Tracker
+	watch   clockWatch
+	clock   meter.DeviceClock
+	log     *slog.Logger // a line a minute
 	view    deviceView
 	// approved is set by ApproveMeter and taken by the poll goroutine.
 	approved atomic.Bool
@@ -36,6 +40,11 @@ type deviceView struct {
 	unproven string // connection only: why its last boundary is not proven
 	waiting  bool   // another device or counter answers, and nobody has approved it
 	serial   string // of the device that answered last
+
+	clockNote string           // what is wrong with the device's clock
+	signedBy  string           // who signs its readings
+	accepted  int64            // since the start
+	counts    map[string]int64 // what became of all others
 }
 
 // readTimeout bounds one look at a pull source on the wall clock.
@@ -55,9 +64,10 @@ const maxPowerW = 1e9
 // openDevice opens the i-th meter of the configuration.
 func (h *Home) openDevice(i int) (*device, error) {
 	c := h.opt.Config.Meters[i]
+	log := newQuiet(h.opt.Log.Handler(), h.opt.Now).With("meter", c.Role)
 	src, err := meter.Open(context.Background(), meter.Config{
 		Definition: c.Definition, Address: c.Address, Unit: c.Unit,
-		Now: h.community, Log: h.opt.Log.With("meter", c.Role), Pool: h.pool,
+		Now: h.community, Log: log, Pool: h.pool,
 		// Two clients of one broker with one id throw each other off for ever.
 		ClientID: fmt.Sprintf("commonwatt-%s-%d", h.id.String()[:12], i),
 	})
@@ -79,7 +89,7 @@ func (h *Home) openDevice(i int) (*device, error) {
 	if err != nil {
 		return nil, errors.Join(err, src.Close())
 	}
-	return &device{cfg: c, source: src, tracker: t, view: deviceView{state: api.MeterStarting}}, nil
+	return &device{cfg: c, source: src, tracker: t, log: log, view: deviceView{state: api.MeterStarting, signedBy: meter.SignedByAgent}}, nil
 }
 
 // period is how often a pull source is read on the wall clock.
@@ -149,12 +159,13 @@ func (h *Home) failed(d *device, err error) {
 		v.state = api.MeterSilent
 	}
 	v.note = clip(err.Error())
+	v.count("failed/" + causeOf(err))
 	state := v.state
 	h.mu.Unlock()
 	if state != was {
-		h.opt.Log.Warn("meter gives nothing", "role", d.cfg.Role, "address", d.cfg.Address, "state", string(state), "err", err)
+		d.log.Warn("meter gives nothing", "address", d.cfg.Address, "state", string(state), "err", err)
 	} else {
-		h.opt.Log.Debug("reading meter failed", "role", d.cfg.Role, "address", d.cfg.Address, "err", err)
+		d.log.Debug("reading meter failed", "address", d.cfg.Address, "err", err)
 	}
 	h.changed()
 }
@@ -168,10 +179,12 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 		h.failed(d, errNothingFresh)
 		return nil
 	}
+	h.stamp(d, &s)
 	var r registration
 	if d.cfg.Role == RoleConnection {
 		r = h.registration()
 	}
+	waited := d.tracker.Waiting()
 	h.adopt(d, s, r)
 	decision := meter.Decision{Verdict: meter.Held, Sample: s, Reason: h.foreign(d, s, r)}
 	if decision.Reason == "" {
@@ -179,6 +192,11 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 	}
 	h.show(d, decision)
 	defer h.changed()
+	if d.cfg.Role == RoleConnection && d.tracker.Waiting() != waited {
+		if err := h.prover.keep(h, d.tracker.State()); err != nil {
+			return fmt.Errorf("keeping that a meter is set aside: %w", err)
+		}
+	}
 	if decision.Verdict != meter.Accepted || d.cfg.Role != RoleConnection {
 		return nil
 	}
@@ -195,7 +213,7 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 	d.view.unproven = why
 	h.mu.Unlock()
 	if why != "" && !again {
-		h.opt.Log.Warn("interval boundary not proven", "reason", why)
+		d.log.Warn("interval boundary not proven", "reason", why)
 	}
 	return nil
 }
@@ -225,8 +243,15 @@ func (h *Home) show(d *device, decision meter.Decision) {
 	was := v.state
 	v.identity, v.serial = identityText(decision.Sample.Identity), decision.Sample.Identity.Serial
 	v.waiting = decision.Verdict == meter.Replaced
+	if v.signedBy = meter.SignedByAgent; decision.Sample.Signed != nil {
+		v.signedBy = meter.SignedByDevice
+	}
+	if decision.Verdict != meter.Accepted {
+		v.count(decision.Verdict.String() + "/" + reasonOf(decision))
+	}
 	switch decision.Verdict {
 	case meter.Accepted:
+		v.accepted++
 		v.state, v.note, v.failures = api.MeterOK, "", 0
 		v.sample, v.lastAt = decision.Sample, decision.Sample.At
 		if w := v.sample.PowerW; w != nil && (*w > maxPowerW || *w < -maxPowerW) {
@@ -245,9 +270,9 @@ func (h *Home) show(d *device, decision meter.Decision) {
 	h.mu.Unlock()
 	switch {
 	case was == api.MeterSilent && state == api.MeterOK:
-		h.opt.Log.Info("meter answers again", "role", d.cfg.Role)
+		d.log.Info("meter answers again")
 	case was != api.MeterSuspect && state == api.MeterSuspect:
-		h.opt.Log.Warn("readings set aside", "role", d.cfg.Role, "reason", note)
+		d.log.Warn("readings set aside", "reason", note)
 	}
 }
 

@@ -32,7 +32,7 @@ func (h *Home) picture() api.Snapshot {
 	v.metered = maps.Clone(h.metered)
 	v.devices = make([]deviceView, len(h.meters))
 	for i, d := range h.meters {
-		v.devices[i] = d.view
+		v.devices[i] = d.view.snapshot()
 	}
 	v.refused = h.refusedReports()
 	v.notAdmitted = h.notAdmitted
@@ -48,6 +48,7 @@ func (h *Home) picture() api.Snapshot {
 		Intervals: v.intervals(),
 		Account:   h.account(v.member),
 		Meters:    h.showMeters(v.devices),
+		Clock:     h.showClock(),
 		Power:     h.power(v.devices, v.shares(v.current)),
 		Ledger:    h.showLedger(status),
 		Grid:      v.grid,
@@ -229,7 +230,8 @@ func (h *Home) showMeters(devices []deviceView) []api.Meter {
 		c := h.opt.Config.Meters[i]
 		m := api.Meter{
 			Role: c.Role, Definition: c.Definition, Address: c.Address,
-			Identity: d.identity, State: d.state,
+			Identity: d.identity, State: d.state, SignedBy: d.signedBy, SetAside: d.waiting,
+			Readings: d.accepted, Others: d.counts,
 		}
 		if d.state != api.MeterOK {
 			m.Note = d.note

@@ -46,6 +46,10 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 	if s.Ledger.WaitingFor != "" {
 		add("ledger-waiting", "The ledger is "+s.Ledger.WaitingFor+".", "Metering goes on; what is metered meanwhile is settled afterwards.")
 	}
+	if !s.Clock.Sure {
+		add("clock-unsure", "The clock of this gateway is not known to be right ("+s.Clock.State+"): no interval is closed until it is.",
+			"It is set from the network, as timedatectl shows. If you keep it in another way, set clock: trusted in "+ConfigFile+".")
+	}
 	for i, m := range s.Meters {
 		v.meterProblems(add, m, v.devices[i])
 	}
@@ -60,6 +64,9 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 }
 
 func (v *view) meterProblems(add func(code, text, hint string), m api.Meter, d deviceView) {
+	if d.clockNote != "" {
+		add("meter-clock", "The clock of the "+m.Role+" meter is wrong: "+d.clockNote+".", "Set the device's clock, and let it be kept.")
+	}
 	switch m.State {
 	case api.MeterSilent:
 		text := "The " + m.Role + " meter does not answer."
@@ -68,6 +75,10 @@ func (v *view) meterProblems(add func(code, text, hint string), m api.Meter, d d
 		}
 		add("meter-silent", text, "Check its cable and its address "+m.Address+".")
 	case api.MeterSuspect:
+		if m.SetAside {
+			add("meter-suspect", "What the "+m.Role+" meter tells is set aside: "+m.Note+".", v.approval(m.Role))
+			return
+		}
 		add("meter-suspect", "What the "+m.Role+" meter tells is not used: "+m.Note+".",
 			"If it is another meter, or was reset, show this to your cooperative.")
 	case api.MeterOK, api.MeterStarting:
@@ -75,4 +86,12 @@ func (v *view) meterProblems(add func(code, text, hint string), m api.Meter, d d
 			add("meter-unproven", "The last interval boundary of the connection meter is not proven: "+d.unproven+".", "Until its next boundary is proven its intervals are marked missing. If this stays, let it be read, or speak, more often, or show this to your cooperative.")
 		}
 	}
+}
+
+// approval says who may say that another meter is the home's.
+func (v *view) approval(role string) string {
+	if role == RoleConnection {
+		return "If it is another meter, or was reset, show this to your cooperative: two of its officers approve it. If not, it counts again as soon as the old one answers."
+	}
+	return "If it is another meter, or was reset, approve it with commonwatt meter replace. If not, it counts again as soon as the old one answers."
 }

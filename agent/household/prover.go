@@ -87,6 +87,12 @@ func (p *prover) prove(h *Home, s meter.Sample, t meter.TrackerState) (proof, er
 	return proof{decided: true, why: why}, nil
 }
 
+// keep writes down that a meter is set aside, or is no more: the home must not forget it,
+// or it would believe a new counter that has caught up with the old one meanwhile.
+func (p *prover) keep(h *Home, t meter.TrackerState) error {
+	return h.disk.saveBoundary(meterState{Chain: p.chain.State(), Last: p.boundaries.Last(), Tracker: t}, nil)
+}
+
 // report quotes a span; nil, and why, if the ledger could never take it.
 func (p *prover) report(span meter.Span) (*ledger.ReportMeter, string) {
 	n := span.Intervals(p.calendar.Length)

@@ -84,7 +84,7 @@ alone, so a firmware-sim that was killed continues where its meters would be.`,
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), file, c.OutOrStdout(), log)
+			return serve(c.Context(), files{config: file}, c.OutOrStdout(), log)
 		},
 	}
 	command.Flags().StringVar(&file, "config", "", "configuration file (YAML)")

@@ -6,66 +6,69 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/commonwatt/commonwatt/firmware-sim/broker"
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
 	"github.com/commonwatt/commonwatt/firmware-sim/control"
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
-	"github.com/commonwatt/commonwatt/firmware-sim/listen"
-	"github.com/commonwatt/commonwatt/firmware-sim/modbus"
+	"github.com/commonwatt/commonwatt/firmware-sim/fault"
+	"github.com/commonwatt/commonwatt/firmware-sim/scenario"
 	"github.com/commonwatt/commonwatt/firmware-sim/street"
 	"github.com/commonwatt/commonwatt/meter/def"
 )
 
-// ready is the line on stdout.
-type ready struct {
-	Ready   bool   `json:"ready"`
-	Modbus  string `json:"modbus,omitempty"`
-	MQTT    string `json:"mqtt,omitempty"`
-	Control string `json:"control"`
-}
+// files are what the command line names.
+type files struct{ config, scenario string }
 
-// kinds joins the device definitions of room meter with the devices that
-// firmware-sim can be: a configuration may name what is in both. Who signs is
-// the definition's word; a device that cannot is a mistake in the program.
+// kinds are the devices that firmware-sim can be. Where room meter has a
+// definition of the same name, who signs has to be the same in both: a device
+// that differs is a mistake in the program.
 func kinds() (config.Kinds, error) {
 	definitions, err := def.Load("")
 	if err != nil {
 		return nil, fmt.Errorf("loading the device definitions: %w", err)
 	}
 	known := config.Kinds{}
-	byID := map[string]def.Definition{}
-	for _, d := range definitions {
-		byID[d.ID] = d
-	}
 	for _, id := range device.Kinds() {
 		kind, _ := device.Lookup(id)
-		k := config.Kind{Modbus: kind.Protocol == device.Modbus, Signs: kind.Signs, Obeys: kind.Obeys()}
-		d, ok := byID[id]
-		if !ok && !k.Obeys { // an inverter may be here before a definition says how it is led
-			continue
+		known[id] = config.Kind{
+			Modbus: kind.Protocol == device.Modbus, MQTT: kind.Protocol == device.MQTT, P1: kind.Protocol == device.P1,
+			HTTP: kind.Protocol == device.HTTP || kind.Pages, Signs: kind.Signs, Versions: kind.Versions, Obeys: kind.Obeys(),
 		}
-		if ok && (k.Modbus != (d.Protocol != def.ProtocolMQTT) || k.Signs != (d.SignedBy == def.SignedByDevice)) {
-			return nil, fmt.Errorf("definition %s: protocol %s, signed by %s: firmware-sim's device differs (%s, signs: %t)",
-				d.ID, d.Protocol, d.SignedBy, kind.Protocol, kind.Signs)
+	}
+	for _, d := range definitions {
+		if k, ok := known[d.ID]; ok && k.Signs != (d.SignedBy == def.SignedByDevice) {
+			return nil, fmt.Errorf("definition %s is signed by the %s: firmware-sim's device differs (signs: %t)", d.ID, d.SignedBy, k.Signs)
 		}
-		known[id] = k
 	}
 	return known, nil
 }
 
-// serve runs a street until the context ends.
-func serve(ctx context.Context, file string, stdout io.Writer, log *slog.Logger) error {
+// read reads what the command line names. The scenario is nil if there is none.
+func (f files) read() (*config.Config, *scenario.Scenario, error) {
 	known, err := kinds()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	cfg, err := config.ReadFile(file, known)
+	var s *scenario.Scenario
+	if f.scenario != "" {
+		if s, err = scenario.Read(f.scenario, known); err != nil {
+			return nil, nil, err
+		}
+	}
+	if f.config == "" {
+		cfg, err := s.Config(known)
+		return cfg, s, err
+	}
+	cfg, err := config.ReadFile(f.config, known)
+	return cfg, s, err
+}
+
+// serve runs a street until the context ends.
+func serve(ctx context.Context, f files, stdout io.Writer, log *slog.Logger) error {
+	cfg, s, err := f.read()
 	if err != nil {
 		return err
 	}
@@ -74,6 +77,10 @@ func serve(ctx context.Context, file string, stdout io.Writer, log *slog.Logger)
 		return err
 	}
 	defer homes.Close() //nolint:errcheck // every command is on the disk already
+	book, err := faults(cfg, s, homes)
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	if err := homes.Prepare(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -82,55 +89,27 @@ func serve(ctx context.Context, file string, stdout io.Writer, log *slog.Logger)
 		return err
 	}
 	log.InfoContext(ctx, "street prepared", "homes", len(cfg.Homes), "community_time", homes.Now(), "took", time.Since(begin))
-	return runServers(ctx, cfg, homes, stdout, log)
+	return runServers(ctx, cfg, homes, book, stdout, log)
 }
 
-// servers are what listens. They are opened one after the other, before
-// anything is said on stdout.
-type servers struct {
-	modbus, mqtt, control net.Listener
-	ready                 ready
-}
-
-func openServers(ctx context.Context, cfg *config.Config) (s servers, err error) {
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	if cfg.Modbus != nil {
-		if s.modbus, err = listen.TCP(ctx, "modbus.listen", cfg.Modbus.Listen); err != nil {
-			return s, err
-		}
-		s.ready.Modbus = s.modbus.Addr().String()
+// faults makes the street's book, with the rules of a scenario if there is one.
+func faults(cfg *config.Config, s *scenario.Scenario, homes *street.Street) (*fault.Book, error) {
+	options := fault.Options{Refresh: cfg.Refresh, Seed: cfg.Seed, OwnBroker: cfg.MQTT != nil && cfg.MQTT.Own()}
+	if s != nil {
+		options.Seed ^= s.Seed
 	}
-	if cfg.MQTT != nil && cfg.MQTT.Listen != "" {
-		if s.mqtt, err = listen.TCP(ctx, "mqtt.listen", cfg.MQTT.Listen); err != nil {
-			return s, err
-		}
-		s.ready.MQTT = s.mqtt.Addr().String()
-	} else if cfg.MQTT != nil {
-		s.ready.MQTT = strings.TrimSuffix(strings.TrimPrefix(cfg.MQTT.Broker, "mqtt://"), "/")
+	book := fault.NewBook(homes.Struck(), options)
+	homes.Faults = book
+	if s == nil {
+		return book, nil
 	}
-	if s.control, err = listen.TCP(ctx, "control.listen", cfg.Control.Listen); err != nil {
-		return s, err
-	}
-	s.ready.Control, s.ready.Ready = s.control.Addr().String(), true
-	return s, nil
-}
-
-func (s *servers) close() {
-	for _, l := range []net.Listener{s.modbus, s.mqtt, s.control} {
-		if l != nil {
-			_ = l.Close()
-		}
-	}
+	return book, s.Load(book, cfg)
 }
 
 // runServers opens and runs all servers. The devices on MQTT end first, so that
 // they can still say goodbye to a broker of our own.
-func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, stdout io.Writer, log *slog.Logger) error {
-	s, err := openServers(ctx, cfg)
+func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, book *fault.Book, stdout io.Writer, log *slog.Logger) error {
+	s, err := openServers(ctx, cfg, homes, log)
 	if err != nil {
 		return err
 	}
@@ -141,13 +120,9 @@ func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, s
 	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBroker()
 	brokerDone := make(chan error, 1)
-	if s.mqtt != nil {
-		server, err := broker.NewServer(s.mqtt, quiet(log))
-		if err != nil {
-			return err
-		}
+	if s.broker != nil {
 		go func() {
-			brokerDone <- server.Serve(brokerCtx)
+			brokerDone <- s.broker.Serve(brokerCtx)
 			stopAll() // without it the others would go on and publish to nobody
 		}()
 	} else {
@@ -155,16 +130,20 @@ func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, s
 	}
 
 	group, groupCtx := errgroup.WithContext(ctx)
-	if s.modbus != nil {
-		server := modbus.New(homes.Bus(), modbus.Options{Log: log})
-		group.Go(func() error { return server.Serve(groupCtx, s.modbus) })
+	keeper := &keeper{street: homes, book: book, broker: s.broker, log: log}
+	homes.OnRefresh = keeper.look
+	for _, run := range s.runners(homes) {
+		group.Go(func() error { return run(groupCtx) })
 	}
-	api := &control.API{Street: homes, Modbus: s.ready.Modbus, MQTT: s.ready.MQTT, Log: log}
+	api := &control.API{
+		Street: homes, Faults: book, Addresses: s.addresses, Log: log,
+		Nudge: func(ctx context.Context) {
+			keeper.look(ctx)
+			s.look(ctx)
+		},
+	}
 	group.Go(func() error { return api.Serve(groupCtx, s.control) })
-	for _, client := range clients(homes, s.ready.MQTT, log) {
-		homes.Push(client)
-		group.Go(func() error { return client.Run(groupCtx) })
-	}
+	keeper.look(ctx)
 	group.Go(func() error { return homes.Run(groupCtx) })
 	if err := json.NewEncoder(stdout).Encode(s.ready); err != nil {
 		log.ErrorContext(ctx, "saying that we are ready", "err", err)
@@ -176,37 +155,4 @@ func runServers(ctx context.Context, cfg *config.Config, homes *street.Street, s
 	}
 	log.InfoContext(ctx, "ended")
 	return err
-}
-
-// clients are the connections of all devices on MQTT.
-func clients(homes *street.Street, address string, log *slog.Logger) []*broker.Client {
-	var all []*broker.Client
-	for _, h := range homes.Houses() {
-		for _, m := range h.Meters {
-			if publisher, ok := m.Device.(device.Publisher); ok {
-				all = append(all, broker.NewClient(broker.ClientOptions{
-					Broker: address, ID: "firmware-sim-" + m.Topic, Device: publisher, Meter: m, Log: log,
-				}))
-			}
-		}
-	}
-	return all
-}
-
-// quiet lets only errors of the embedded broker pass: it warns of every client
-// that goes without a word, which is what devices do.
-func quiet(log *slog.Logger) *slog.Logger { return slog.New(quietHandler{log.Handler()}) }
-
-type quietHandler struct{ slog.Handler }
-
-func (h quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelError && h.Handler.Enabled(ctx, level)
-}
-
-func (h quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return quietHandler{h.Handler.WithAttrs(attrs)}
-}
-
-func (h quietHandler) WithGroup(name string) slog.Handler {
-	return quietHandler{h.Handler.WithGroup(name)}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
+	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,9 +39,13 @@ func (c *clockwork) push(t *testing.T, index int64) error {
 	return c.client.Push(t.Context(), index)
 }
 
-func (c *clockwork) Reading(_ context.Context, index int64) (device.Reading, error) {
-	return device.Reading{Index: index, Import: home.MilliWattHours(index) * 1_000_000, Power: 1000}, nil
+func (c *clockwork) Messages(ctx context.Context, index int64) ([]device.Message, error) {
+	return c.client.Device.Messages(ctx, device.Reading{Index: index, Import: home.MilliWattHours(index) * 1_000_000, Power: 1000})
 }
+
+func (*clockwork) Spoil(*wire.Answer) {}
+
+func (*clockwork) Dead() bool { return false }
 
 func testLog(t *testing.T) *slog.Logger {
 	t.Helper()
@@ -102,7 +107,11 @@ func startServer(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := NewServer(listener, slog.New(slog.DiscardHandler))
+	open := func(ctx context.Context) (net.Listener, error) {
+		var config net.ListenConfig
+		return config.Listen(ctx, "tcp", listener.Addr().String())
+	}
+	server, err := NewServer([]net.Listener{listener}, []Open{open}, Login{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,18 +12,24 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
+	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
 // Meter gives a device's readings.
 type Meter interface {
 	// Latest is the newest refresh that has come.
 	Latest() int64
-	Reading(ctx context.Context, index int64) (device.Reading, error)
+	// Messages are what the device publishes at a refresh.
+	Messages(ctx context.Context, index int64) ([]device.Message, error)
+	// Spoil changes how a message leaves, Dead says that the device has no power.
+	Spoil(a *wire.Answer)
+	Dead() bool
 }
 
 // ClientOptions tell one Client from another.
 type ClientOptions struct {
 	Broker string // HOST:PORT
+	Login  Login
 	ID     string // unique on the broker and the same each time
 	Device device.Publisher
 	Meter  Meter
@@ -35,11 +41,15 @@ type Client struct {
 	ClientOptions
 	requests chan request
 	ended    chan struct{}
+	held     []device.Message // back until the next ones
+	swapped  bool             // and then after them
 }
 
-// request asks for the reading of a refresh; the answer is taken in any case.
+// request asks for the reading of a refresh, or only to look whether the device
+// has power; the answer is taken in any case.
 type request struct {
 	index int64
+	look  bool
 	done  chan error
 }
 
@@ -51,7 +61,15 @@ func NewClient(o ClientOptions) *Client {
 // Push publishes the reading of a refresh. While the broker is away that is a
 // try to reach it, and an error if it fails.
 func (c *Client) Push(ctx context.Context, index int64) error {
-	r := request{index: index, done: make(chan error, 1)}
+	return c.ask(ctx, request{index: index, done: make(chan error, 1)})
+}
+
+// Look has the device notice that it lost its power, or has it again.
+func (c *Client) Look(ctx context.Context) error {
+	return c.ask(ctx, request{look: true, done: make(chan error, 1)})
+}
+
+func (c *Client) ask(ctx context.Context, r request) error {
 	select {
 	case c.requests <- r:
 	case <-c.ended:
@@ -76,8 +94,12 @@ const (
 	quiesce        = 100 // milliseconds
 )
 
-// errGone is returned when the connection has gone.
-var errGone = errors.New("the broker is gone")
+// errGone is returned when the connection has gone, errDead while the device has
+// no power.
+var (
+	errGone = errors.New("the broker is gone")
+	errDead = errors.New("the device has no power")
+)
 
 // Run publishes until the context ends, through any number of connections. It
 // says goodbye (the device's will) before it returns.
@@ -91,7 +113,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the connection ended because we were told to end
 		}
-		if connected || reachable {
+		if (connected || reachable) && !errors.Is(err, errDead) {
 			log.WarnContext(ctx, "mqtt connection lost, trying again", "err", err, "every", retryAfter)
 		}
 		reachable, pending = false, nil
@@ -116,9 +138,13 @@ func (c *Client) connection(ctx context.Context, pending *request) (connected bo
 			pending.done <- err
 		}
 	}()
+	if c.Meter.Dead() {
+		return false, errDead
+	}
 	lost := make(chan error, 1)
 	guards := make(chan func() bool, 1)
-	client := paho.NewClient(c.options(ctx, lost, guards))
+	conns := make(chan net.Conn, 1)
+	client := paho.NewClient(c.options(ctx, lost, guards, conns))
 	if err := wait(ctx, client.Connect(), connectTimeout+writeTimeout); err != nil {
 		client.Disconnect(0)
 		select {
@@ -133,6 +159,14 @@ func (c *Client) connection(ctx context.Context, pending *request) (connected bo
 	stopGuard()
 	c.Log.DebugContext(ctx, "mqtt connected", "client", c.ID, "broker", c.Broker)
 	err = c.session(ctx, client, lost, pending)
+	if errors.Is(err, errDead) {
+		select {
+		case conn := <-conns:
+			_ = conn.Close() // without a word, so that the broker publishes the will
+		default:
+		}
+		return true, err
+	}
 	if ctx.Err() != nil && client.IsConnectionOpen() {
 		// A clean disconnection makes the broker forget the will: say it ourselves.
 		goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
@@ -145,9 +179,11 @@ func (c *Client) connection(ctx context.Context, pending *request) (connected bo
 // options sets paho up for one connection: no reconnecting and no clean-up of
 // its own. A guard cuts the connection if the context ends before the broker has
 // answered, since paho would wait for it.
-func (c *Client) options(ctx context.Context, lost chan<- error, guards chan<- func() bool) *paho.ClientOptions {
+func (c *Client) options(ctx context.Context, lost chan<- error, guards chan<- func() bool, conns chan<- net.Conn) *paho.ClientOptions {
 	will := c.Device.Will()
 	return paho.NewClientOptions().
+		SetUsername(c.Login.User).
+		SetPassword(c.Login.Password).
 		AddBroker("mqtt://"+c.Broker).
 		SetClientID(c.ID).
 		SetProtocolVersion(4). // 3.1.1; unset, paho would try twice
@@ -163,6 +199,7 @@ func (c *Client) options(ctx context.Context, lost chan<- error, guards chan<- f
 			conn, err := dialer.DialContext(ctx, "tcp", c.Broker)
 			if err == nil {
 				guards <- context.AfterFunc(ctx, func() { _ = conn.Close() })
+				conns <- conn
 			}
 			return conn, err
 		}).
@@ -181,7 +218,11 @@ func (c *Client) session(ctx context.Context, client paho.Client, lost <-chan er
 	for err == nil {
 		select {
 		case r := <-c.requests:
-			err = c.publishReading(ctx, client, r.index)
+			if c.Meter.Dead() {
+				err = errDead
+			} else if !r.look {
+				err = c.publishReading(ctx, client, r.index)
+			}
 			r.done <- err
 		case reason := <-lost:
 			return fmt.Errorf("%w: %w", errGone, reason)
@@ -193,18 +234,51 @@ func (c *Client) session(ctx context.Context, client paho.Client, lost <-chan er
 }
 
 func (c *Client) publishReading(ctx context.Context, client paho.Client, index int64) error {
-	reading, err := c.Meter.Reading(ctx, index)
-	if err != nil {
-		return fmt.Errorf("reading the meter: %w", err)
-	}
-	messages, err := c.Device.Messages(ctx, reading)
+	messages, err := c.Meter.Messages(ctx, index)
 	if err != nil {
 		return fmt.Errorf("making messages: %w", err)
 	}
-	for _, m := range messages {
+	before, after := c.held, []device.Message(nil)
+	if c.swapped {
+		before, after = nil, c.held
+	}
+	c.held, c.swapped = nil, false
+	for _, m := range before {
 		if err := publish(ctx, client, m); err != nil {
 			return err
 		}
+	}
+	for _, m := range messages {
+		if err := c.publishSpoilt(ctx, client, m); err != nil {
+			return err
+		}
+	}
+	for _, m := range after {
+		if err := publish(ctx, client, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishSpoilt publishes a message as the faults have it.
+func (c *Client) publishSpoilt(ctx context.Context, client paho.Client, m device.Message) error {
+	a := wire.Answer{Transport: wire.MQTT, Body: m.Payload, Request: []byte(m.Topic)}
+	c.Meter.Spoil(&a)
+	m.Payload = a.Spoil(a.Body)
+	if a.Later {
+		c.held, c.swapped = append(c.held, m), a.Swapped
+		return nil
+	}
+	if !a.Silent {
+		for range 1 + a.Copies {
+			if err := publish(ctx, client, m); err != nil {
+				return err
+			}
+		}
+	}
+	if a.Close {
+		return errDead
 	}
 	return nil
 }

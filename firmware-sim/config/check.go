@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math"
 	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -155,7 +154,11 @@ func (c *checker) device(key string, h *Home, d Device) {
 	}
 	kind, known := c.kinds[d.Definition]
 	if !known {
-		c.report(key+".definition", "got %.60q, want one of %s", d.Definition, strings.Join(slices.Sorted(maps.Keys(c.kinds)), ", "))
+		want := "a kind of device that firmware-sim --list shows"
+		if len(c.kinds) <= 8 {
+			want = "one of " + strings.Join(slices.Sorted(maps.Keys(c.kinds)), ", ")
+		}
+		c.report(key+".definition", "got %.60q, want %s", d.Definition, want)
 		return
 	}
 	switch {
@@ -166,59 +169,12 @@ func (c *checker) device(key string, h *Home, d Device) {
 	case d.Role == RoleInverter:
 		c.report(key+".definition", "%s is a meter, want an inverter", d.Definition)
 	}
-	if kind.Modbus {
-		c.modbus = true
-		if d.Topic != "" {
-			c.report(key+".topic", "%s is on Modbus: give a unit, not a topic", d.Definition)
-		}
-		if d.Unit < 1 || d.Unit > 247 {
-			c.report(key+".unit", "got %d, want 1 to 247", d.Unit)
-		} else {
-			c.taken("unit "+strconv.Itoa(int(d.Unit)), key+".unit")
-		}
-	} else {
-		c.mqtt = true
-		if d.Unit != 0 {
-			c.report(key+".unit", "%s is on MQTT: give a topic, not a unit", d.Definition)
-		}
-		if !topicName.MatchString(d.Topic) || len(d.Topic) > 128 {
-			c.report(key+".topic", "got %.80q, want a name of letters, digits and . _ - (and / between levels)", d.Topic)
-		} else {
-			c.taken("topic "+d.Topic, key+".topic")
-		}
-	}
+	c.reach(key, kind, d)
 	switch {
 	case kind.Signs && d.Key == "":
 		c.report(key+".key", "%s signs its readings: name a file with an Ed25519 seed of 64 hexadecimal digits", d.Definition)
 	case !kind.Signs && d.Key != "":
 		c.report(key+".key", "%s does not sign", d.Definition)
-	}
-}
-
-// servers checks addresses, and that every protocol in use has a server.
-func (c *checker) servers(cfg *Config) {
-	if cfg.Modbus != nil {
-		c.address("modbus.listen", cfg.Modbus.Listen)
-	} else if c.modbus {
-		c.report("modbus", "missing, though devices need it: want {listen: 127.0.0.1:0}")
-	}
-	c.address("control.listen", cfg.Control.Listen)
-	if cfg.MQTT == nil {
-		if c.mqtt {
-			c.report("mqtt", "missing, though devices need it: want {listen: 127.0.0.1:0} or {broker: mqtt://HOST:PORT}")
-		}
-		return
-	}
-	switch {
-	case (cfg.MQTT.Listen == "") == (cfg.MQTT.Broker == ""):
-		c.report("mqtt", "want either listen, for a broker of our own, or broker, for one that runs")
-	case cfg.MQTT.Listen != "":
-		c.address("mqtt.listen", cfg.MQTT.Listen)
-	default:
-		u, err := url.Parse(cfg.MQTT.Broker)
-		if err != nil || u.Scheme != "mqtt" || u.Port() == "" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			c.report("mqtt.broker", "got %.80q, want mqtt://HOST:PORT", cfg.MQTT.Broker)
-		}
 	}
 }
 

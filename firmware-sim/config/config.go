@@ -11,17 +11,20 @@ import (
 
 // Config is a whole file, with defaults filled in and checked.
 type Config struct {
-	Clock    Clock         `yaml:"clock"`
-	Interval time.Duration `yaml:"interval"` // the market's; sets the default of Refresh
-	Refresh  time.Duration `yaml:"refresh"`  // community time between two refreshes of every counter
-	Seed     uint64        `yaml:"seed"`
-	Location Location      `yaml:"location"`
-	Weather  Weather       `yaml:"weather"`
-	Modbus   *Listen       `yaml:"modbus"`
-	MQTT     *MQTT         `yaml:"mqtt"`
-	Control  *Listen       `yaml:"control"`
-	Journal  string        `yaml:"journal"` // file of what inverters were told; "": not kept
-	Homes    []Home        `yaml:"homes"`
+	Clock      Clock         `yaml:"clock"`
+	Interval   time.Duration `yaml:"interval"` // the market's; sets the default of Refresh
+	Refresh    time.Duration `yaml:"refresh"`  // community time between two refreshes of every counter
+	Seed       uint64        `yaml:"seed"`
+	Location   Location      `yaml:"location"`
+	Weather    Weather       `yaml:"weather"`
+	Modbus     *Listen       `yaml:"modbus"`     // Modbus TCP
+	ModbusTLS  *TLS          `yaml:"modbus_tls"` // the same units inside TLS,
+	RTU        *Line         `yaml:"rtu"`        // on a serial line,
+	RTUOverTCP *Listen       `yaml:"rtu_tcp"`    // and on one behind TCP
+	MQTT       *MQTT         `yaml:"mqtt"`
+	Control    *Listen       `yaml:"control"`
+	Journal    string        `yaml:"journal"` // file of what inverters were told; "": not kept
+	Homes      []Home        `yaml:"homes"`
 }
 
 // Clock defines community time: epoch + rate × (wall clock − start), or one
@@ -49,11 +52,32 @@ type Listen struct {
 	Listen string `yaml:"listen"`
 }
 
+// TLS is the address of a server with a certificate.
+type TLS struct {
+	Listen   string `yaml:"listen"`
+	Cert     string `yaml:"cert"`      // PEM files
+	Key      string `yaml:"key"`       //
+	ClientCA string `yaml:"client_ca"` // "": clients need no certificate
+}
+
+// Line is a pseudo-terminal.
+type Line struct {
+	Link string `yaml:"link"` // symbolic link that is made to it
+}
+
 // MQTT is either a broker of our own or one that runs already.
 type MQTT struct {
 	Listen string `yaml:"listen"`
+	TLS    *TLS   `yaml:"tls"`    // a further listener of our own broker
 	Broker string `yaml:"broker"` // mqtt://HOST:PORT
+	// User and the content of PasswordFile are what our own broker asks for, or what
+	// devices tell the one that runs.
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
 }
+
+// Own says whether the broker is our own.
+func (m *MQTT) Own() bool { return m.Broker == "" }
 
 // Home is one house.
 type Home struct {
@@ -104,16 +128,20 @@ const (
 type Device struct {
 	Role       string `yaml:"role"`
 	Definition string `yaml:"definition"`
-	Unit       uint8  `yaml:"unit"`  // Modbus
-	Topic      string `yaml:"topic"` // MQTT
-	Key        string `yaml:"key"`   // file with the hexadecimal Ed25519 seed
+	Unit       uint8  `yaml:"unit"`    // Modbus
+	Topic      string `yaml:"topic"`   // MQTT
+	Listen     string `yaml:"listen"`  // HTTP, or P1 over TCP
+	Link       string `yaml:"link"`    // P1 on a pseudo-terminal
+	Version    string `yaml:"version"` // of a kind that has several
+	Key        string `yaml:"key"`     // file with the hexadecimal Ed25519 seed
 }
 
 // Kind is what the check needs to know of a device definition.
 type Kind struct {
-	Modbus bool // else MQTT
-	Signs  bool
-	Obeys  bool // a battery's inverter that can be told what to do
+	Modbus, MQTT, P1, HTTP bool // how it can be reached
+	Signs                  bool
+	Versions               []string
+	Obeys                  bool // a battery's inverter that can be told what to do
 }
 
 // Kinds are the definitions that a device may name, by id.
@@ -125,39 +153,86 @@ const maxFile = 1 << 20
 // ReadFile reads and checks a file. An error about its content is a Problems; any
 // other means that it could not be read.
 func ReadFile(file string, kinds Kinds) (*Config, error) {
-	f, err := os.Open(file) //nolint:gosec // G304: the user named the file
+	data, err := Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("opening the configuration: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	return Parse(file, data, kinds)
 }
 
+// Read gives a file's content, as far as that can be one of ours.
+func Read(file string) ([]byte, error) {
+	f, err := os.Open(file) //nolint:gosec // G304: the user named the file
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
 // Parse checks a file's content; the name is for messages and relative paths.
 func Parse(file string, data []byte, kinds Kinds) (*Config, error) {
-	if len(data) > maxFile {
-		return nil, Problems{{File: file, Message: fmt.Sprintf("more than %d bytes", maxFile)}}
+	c := Default()
+	d := Decode(file, data, c)
+	d.Check("", c, kinds)
+	if err := d.Err(); err != nil {
+		return nil, err
 	}
-	c := &Config{
+	return c, nil
+}
+
+// Default is a Config with what is not written in a file.
+func Default() *Config {
+	return &Config{
 		Interval: 15 * time.Minute,
 		Location: Location{Latitude: 52, Longitude: 4.4},
 		Weather:  Weather{Cloudiness: 0.7},
 	}
+}
+
+// Document is a file of which a configuration is a part, or all.
+type Document struct{ decoder *decoder }
+
+// Decode fills a struct from a file's content, strictly. Fields that the file
+// does not have keep their values.
+func Decode(file string, data []byte, into any) *Document {
 	d := &decoder{file: file, lines: map[string]int{}}
-	d.document(bytes.TrimPrefix(data, []byte("\ufeff")), c)
-	if len(d.problems) == 0 {
-		c.fill()
-		(&checker{decoder: d, kinds: kinds}).check(c)
+	if len(data) > maxFile {
+		d.report("", "more than %d bytes", maxFile)
+	} else {
+		d.document(bytes.TrimPrefix(data, []byte("\ufeff")), into)
 	}
-	if len(d.problems) != 0 {
-		return nil, d.problems
+	return &Document{d}
+}
+
+// Has says whether a key like "homes[0].id" stands in the file.
+func (d *Document) Has(key string) bool { return d.decoder.lines[key] != 0 }
+
+// Report adds a problem at a key.
+func (d *Document) Report(key, format string, args ...any) { d.decoder.report(key, format, args...) }
+
+// Err is a Problems, or nil.
+func (d *Document) Err() error {
+	if len(d.decoder.problems) == 0 {
+		return nil
 	}
-	c.resolve(filepath.Dir(file))
-	return c, nil
+	return d.decoder.problems
+}
+
+// Check fills in and checks the configuration that stands at a prefix ("" or
+// "config."), if nothing was wrong until now, and makes its paths relative to the
+// file's directory.
+func (d *Document) Check(prefix string, c *Config, kinds Kinds) {
+	if d.Err() != nil {
+		return
+	}
+	d.decoder.prefix = prefix
+	c.fill()
+	(&checker{decoder: d.decoder, kinds: kinds}).check(c)
+	d.decoder.prefix = ""
+	if d.Err() == nil {
+		c.resolve(filepath.Dir(d.decoder.file))
+	}
 }
 
 // fill sets what depends on other values or stands in optional parts.
@@ -189,6 +264,19 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 	absolute(&c.Journal)
+	for _, t := range []*TLS{c.ModbusTLS, c.mqttTLS()} {
+		if t != nil {
+			absolute(&t.Cert)
+			absolute(&t.Key)
+			absolute(&t.ClientCA)
+		}
+	}
+	if c.MQTT != nil {
+		absolute(&c.MQTT.PasswordFile)
+	}
+	if c.RTU != nil {
+		absolute(&c.RTU.Link)
+	}
 	for i := range c.Homes {
 		h := &c.Homes[i]
 		absolute(&h.Load.CSV)
@@ -197,6 +285,14 @@ func (c *Config) resolve(dir string) {
 		}
 		for j := range h.Devices {
 			absolute(&h.Devices[j].Key)
+			absolute(&h.Devices[j].Link)
 		}
 	}
+}
+
+func (c *Config) mqttTLS() *TLS {
+	if c.MQTT == nil {
+		return nil
+	}
+	return c.MQTT.TLS
 }

@@ -17,8 +17,10 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 var testKinds = Kinds{
 	"eastron-sdm630":    {Modbus: true},
 	"sunspec-meter":     {Modbus: true},
-	"tasmota":           {},
-	"commonwatt-signed": {Signs: true},
+	"tasmota":           {MQTT: true, HTTP: true},
+	"commonwatt-signed": {MQTT: true, Signs: true},
+	"dsmr-p1":           {P1: true, Versions: []string{"5.0", "4.2"}},
+	"homewizard-p1":     {HTTP: true},
 }
 
 const valid = `
@@ -114,9 +116,9 @@ func TestFilesThatAreNone(t *testing.T) {
 		"deep brackets": {strings.Repeat("[", 100_000), "x.yaml: nested more than 64 deep"},
 		"deep indent":   {strings.Repeat(" ", 1000) + "a: 1", "x.yaml: nested more than 64 deep"},
 		"deep dashes":   {strings.Repeat("- ", 1000) + "1", "x.yaml: nested more than 64 deep"},
-		"empty":         {"", "x.yaml: is empty, want keys: clock, control, homes, interval, journal, location, modbus, mqtt, refresh, seed, weather"},
+		"empty":         {"", "x.yaml: is empty, want keys: clock, control, homes, interval, journal, location, modbus, modbus_tls, mqtt, refresh, rtu, rtu_tcp, seed, weather"},
 		"two documents": {"seed: 1\n---\nseed: 2\n", "x.yaml: got 2 YAML documents, want one"},
-		"a list":        {"- 1\n", "x.yaml: got a list, want keys: clock, control, homes, interval, journal, location, modbus, mqtt, refresh, seed, weather"},
+		"a list":        {"- 1\n", "x.yaml: got a list, want keys: clock, control, homes, interval, journal, location, modbus, modbus_tls, mqtt, refresh, rtu, rtu_tcp, seed, weather"},
 	} {
 		_, err := Parse("x.yaml", []byte(c.data), testKinds)
 		if err == nil || err.Error() != c.want {

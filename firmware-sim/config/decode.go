@@ -56,6 +56,7 @@ const (
 // stood, so that checks of meaning can point there too.
 type decoder struct {
 	file     string
+	prefix   string // of paths that are reported
 	lines    map[string]int
 	problems Problems
 }
@@ -66,6 +67,7 @@ func (d *decoder) report(path, format string, args ...any) {
 	if len(d.problems) >= maxProblems {
 		return
 	}
+	path = d.prefix + path
 	at := path
 	for at != "" && d.lines[at] == 0 {
 		at = at[:max(0, strings.LastIndexAny(at, ".["))]
@@ -137,6 +139,8 @@ func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
 		d.time(path, node, v)
 	case v.Kind() == reflect.Struct:
 		d.mapping(path, node, v)
+	case v.Kind() == reflect.Map:
+		d.texts(path, node, v)
 	case v.Kind() == reflect.Slice:
 		d.sequence(path, node, v)
 	default:
@@ -173,6 +177,32 @@ func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
 		}
 		d.value(child, entry.Value, field)
 	}
+}
+
+// texts decodes keys that are free, with values that are kept as they stand.
+func (d *decoder) texts(path string, node ast.Node, v reflect.Value) {
+	var entries []*ast.MappingValueNode
+	switch node := node.(type) {
+	case *ast.MappingNode:
+		entries = node.Values
+	case *ast.MappingValueNode:
+		entries = []*ast.MappingValueNode{node}
+	default:
+		d.report(path, "got %s, want keys with values", describe(node))
+		return
+	}
+	m := map[string]string{}
+	for _, entry := range entries {
+		child := path + "." + entry.Key.GetToken().Value
+		d.lines[child] = entry.Key.GetToken().Position.Line
+		t, ok := text(entry.Value)
+		if !ok {
+			d.report(child, "got %s, want a number or a word", describe(entry.Value))
+			continue
+		}
+		m[entry.Key.GetToken().Value] = t
+	}
+	v.Set(reflect.ValueOf(m))
 }
 
 func keys(t reflect.Type) []string {

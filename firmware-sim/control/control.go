@@ -8,6 +8,45 @@
 //	GET /homes/{id}/now                       powers over the last refresh period, and what the inverter does and was told
 //	GET /clock                                {"manual":true,"community_time":"…","refreshed_at":"…"}
 //	POST /clock                               moves a manual clock: {"advance":"15m"} or {"to":"2026-06-21T08:15:00Z"}
+//	GET /faults                               every rule, also those that are over
+//	POST /faults                              starts one: {"fault":"zero-bounce","home":"home-1","role":"grid","for":"6m"}
+//	DELETE /faults/{id}                       ends one
+//
+// # Counters
+//
+// Three pairs: import_wh and export_wh are what the device itself has counted, in
+// the digits it has, tampering included: the sum of what is settled has to agree
+// with their differences. They never fall or jump, whatever it shows. "true" is
+// what had really flowed. "shown" is what a perfect reader would have been given
+// at T, all faults of values included; null where it says that it does not know.
+//
+//	{"role":"grid","import_wh":1234567,"export_wh":89,"true":{"import_wh":1234600,"export_wh":89},
+//	 "shown":{"import_wh":0,"export_wh":0},"at":"…","refreshed_at":"…"}
+//
+// # Faults
+//
+// A rule is the same as in a scenario file (package scenario), with times and
+// durations as text and parameter values as text too:
+//
+//	fault        a name of firmware-sim --list (needed)
+//	home, role   left out: every device that it can strike
+//	transport    of a fault of the wire; left out: every one
+//	at, after    when it begins: an instant not before now, or a time from now; neither: now
+//	for          how long it lasts each time; left out: until DELETE
+//	every, until begins it again and again
+//	probability  that a beginning strikes (0 to 1, left out: 1)
+//	share        of the answers hit meanwhile (0 to 1, left out: 1)
+//	seed         another one, other chances
+//	parameters   {"by_wh":"5000"}
+//
+// The answer, 201, is the rule with its id, its parameters filled in, the devices
+// it strikes as "targets" and whether it is "active"; GET /faults is a list of
+// those. All times are community time, except parameters that delay an answer.
+// What strikes at once is in effect when the answer comes: power cuts, the
+// broker's absence and its kept messages included. DELETE answers 200 with the
+// rule; what a lasting fault (tamper, reset, wrap) did to a counter remains. What
+// devices send by themselves changes with the next refresh. 409: there are 10,000
+// rules already.
 //
 // # Moving the clock
 //
@@ -49,16 +88,19 @@ import (
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
+	"github.com/commonwatt/commonwatt/firmware-sim/fault"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
 	"github.com/commonwatt/commonwatt/firmware-sim/street"
 )
 
 // API answers questions about a street. Its fields do not change.
 type API struct {
-	Street *street.Street
-	Modbus string // HOST:PORT of the servers; "" if there is none
-	MQTT   string
-	Log    *slog.Logger
+	Street    *street.Street
+	Faults    *fault.Book
+	Addresses func(*street.Meter) []string
+	// Nudge makes servers look at once whether a fault has begun or ended.
+	Nudge func(context.Context)
+	Log   *slog.Logger
 }
 
 // Timeouts of the server: its clients are on the same machine.
@@ -108,6 +150,9 @@ func (a *API) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /clock", a.clock)
 	mux.HandleFunc("POST /clock", a.move)
+	mux.HandleFunc("GET /faults", a.listFaults)
+	mux.HandleFunc("POST /faults", a.startFault)
+	mux.HandleFunc("DELETE /faults/{id}", a.endFault)
 	mux.HandleFunc("GET /homes", a.homes)
 	mux.HandleFunc("GET /homes/{id}/counters", a.counters)
 	mux.HandleFunc("GET /homes/{id}/now", a.powers)
@@ -140,11 +185,12 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // Device is a device in the answer to /homes.
 type Device struct {
-	Role       string `json:"role"`
-	Definition string `json:"definition"`
-	Protocol   string `json:"protocol"`
-	Address    string `json:"address"`
-	Unit       *byte  `json:"unit"` // of a Modbus device
+	Role       string   `json:"role"`
+	Definition string   `json:"definition"`
+	Protocol   string   `json:"protocol"`
+	Address    string   `json:"address"`   // the first of
+	Addresses  []string `json:"addresses"` // all by which a reader can reach it
+	Unit       *byte    `json:"unit"`      // of a Modbus device
 }
 
 // Home is a home in the answer to /homes.
@@ -160,11 +206,12 @@ func (a *API) homes(w http.ResponseWriter, r *http.Request) {
 	for _, h := range a.Street.Houses() {
 		home := Home{ID: h.ID, Devices: []Device{}, CommunityTime: now}
 		for _, m := range h.Meters {
-			d := Device{Role: m.Role, Definition: m.Definition, Protocol: string(m.Protocol)}
-			if m.Protocol == device.Modbus {
-				d.Address, d.Unit = "tcp://"+a.Modbus, &m.Unit
-			} else {
-				d.Address = "mqtt://" + a.MQTT + "/" + m.Topic
+			d := Device{Role: m.Role, Definition: m.Definition, Protocol: string(m.Kind.Protocol), Addresses: a.Addresses(m)}
+			if len(d.Addresses) > 0 {
+				d.Address = d.Addresses[0]
+			}
+			if m.Kind.Protocol == device.Modbus {
+				d.Unit = &m.Config.Unit
 			}
 			home.Devices = append(home.Devices, d)
 		}
@@ -209,13 +256,27 @@ func (a *API) query(w http.ResponseWriter, r *http.Request, allowed ...string) (
 	return known, true
 }
 
-// Counters is the answer to /homes/{id}/counters.
+// Counters is the answer to /homes/{id}/counters: what the device itself has
+// counted, in the digits that it has; what had really flowed; what it shows to
+// readers.
 type Counters struct {
 	Role        string    `json:"role"`
 	ImportWh    uint64    `json:"import_wh"`
 	ExportWh    uint64    `json:"export_wh"`
+	True        Pair      `json:"true"`
+	Shown       *Pair     `json:"shown"`        // null: it says that it does not know
 	At          time.Time `json:"at"`           // the instant that was asked for
-	RefreshedAt time.Time `json:"refreshed_at"` // when the counters came to show this
+	RefreshedAt time.Time `json:"refreshed_at"` // when the counters came to be this
+}
+
+// Pair is two counters.
+type Pair struct {
+	ImportWh uint64 `json:"import_wh"`
+	ExportWh uint64 `json:"export_wh"`
+}
+
+func pairOf(m *street.Meter, r device.Reading) Pair {
+	return Pair{ImportWh: m.Device.Shown(r.ImportWh()), ExportWh: m.Device.Shown(r.ExportWh())}
 }
 
 func (a *API) counters(w http.ResponseWriter, r *http.Request) {
@@ -248,16 +309,37 @@ func (a *API) counters(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	reading, err := meter.Reading(r.Context(), index)
+	c, err := countersAt(r.Context(), meter, at, index)
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.answer(w, r, http.StatusOK, Counters{
-		Role:     role,
-		ImportWh: meter.Device.Shown(reading.ImportWh()), ExportWh: meter.Device.Shown(reading.ExportWh()),
-		At: at.UTC(), RefreshedAt: reading.At,
-	})
+	a.answer(w, r, http.StatusOK, c)
+}
+
+func countersAt(ctx context.Context, m *street.Meter, at time.Time, index int64) (Counters, error) {
+	honest, err := m.Honest(ctx, index)
+	if err != nil {
+		return Counters{}, err
+	}
+	counted, err := m.Counted(ctx, at, index)
+	if err != nil {
+		return Counters{}, err
+	}
+	shown, err := m.ShownAt(ctx, at, index)
+	if err != nil {
+		return Counters{}, err
+	}
+	own := pairOf(m, counted)
+	c := Counters{
+		Role: m.Role, ImportWh: own.ImportWh, ExportWh: own.ExportWh, True: pairOf(m, honest),
+		At: at.UTC(), RefreshedAt: honest.At,
+	}
+	if !shown.NoCounters {
+		p := pairOf(m, shown)
+		c.Shown = &p
+	}
+	return c, nil
 }
 
 func find(h *street.House, role string) (*street.Meter, bool) {

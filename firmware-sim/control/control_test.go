@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
+	"github.com/commonwatt/commonwatt/firmware-sim/fault"
 	"github.com/commonwatt/commonwatt/firmware-sim/street"
 )
 
@@ -31,6 +32,7 @@ func testAPI(t *testing.T, manual bool) *API {
 	cfg := &config.Config{
 		Clock:    config.Clock{Epoch: epoch, Start: epoch, Rate: 1, Manual: manual},
 		Interval: 15 * time.Minute, Refresh: 3 * time.Minute, Seed: 1,
+		Modbus: &config.Listen{Listen: "127.0.0.1:0"}, MQTT: &config.MQTT{Listen: "127.0.0.1:0"},
 		Location: config.Location{Latitude: 52, Longitude: 4.4},
 		Homes: []config.Home{
 			{
@@ -51,7 +53,17 @@ func testAPI(t *testing.T, manual bool) *API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &API{Street: s, Modbus: "127.0.0.1:1502", MQTT: "127.0.0.1:1883", Log: slog.New(slog.DiscardHandler)}
+	book := fault.NewBook(s.Struck(), fault.Options{Refresh: cfg.Refresh, Seed: cfg.Seed, OwnBroker: true})
+	s.Faults = book
+	return &API{
+		Street: s, Faults: book, Log: slog.New(slog.DiscardHandler), Nudge: func(context.Context) {},
+		Addresses: func(m *street.Meter) []string {
+			if m.Config.Unit != 0 {
+				return []string{"tcp://127.0.0.1:1502", "rtu:///dev/pts/7"}
+			}
+			return []string{"mqtt://127.0.0.1:1883/" + m.Config.Topic}
+		},
+	}
 }
 
 // ask gives the status and the answer to a question.
@@ -65,11 +77,11 @@ func ask(t *testing.T, a *API, path string) (int, string) {
 func TestHomes(t *testing.T) {
 	_, got := ask(t, testAPI(t, false), "/homes")
 	want := `[{"id":"home-1","devices":[` +
-		`{"role":"grid","definition":"eastron-sdm630","protocol":"modbus","address":"tcp://127.0.0.1:1502","unit":4},` +
-		`{"role":"solar","definition":"tasmota","protocol":"mqtt","address":"mqtt://127.0.0.1:1883/sun","unit":null}],` +
+		`{"role":"grid","definition":"eastron-sdm630","protocol":"modbus","address":"tcp://127.0.0.1:1502","addresses":["tcp://127.0.0.1:1502","rtu:///dev/pts/7"],"unit":4},` +
+		`{"role":"solar","definition":"tasmota","protocol":"mqtt","address":"mqtt://127.0.0.1:1883/sun","addresses":["mqtt://127.0.0.1:1883/sun"],"unit":null}],` +
 		`"community_time":"2026-06-21T10:01:00Z"},` +
 		`{"id":"home-2","devices":[` +
-		`{"role":"grid","definition":"shelly-gen2","protocol":"mqtt","address":"mqtt://127.0.0.1:1883/a/b","unit":null}],` +
+		`{"role":"grid","definition":"shelly-gen2","protocol":"mqtt","address":"mqtt://127.0.0.1:1883/a/b","addresses":["mqtt://127.0.0.1:1883/a/b"],"unit":null}],` +
 		`"community_time":"2026-06-21T10:01:00Z"}]`
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -96,7 +108,7 @@ func TestCounters(t *testing.T) {
 	if !now.At.Equal(epoch.Add(121*time.Minute)) || !now.RefreshedAt.Equal(epoch.Add(120*time.Minute)) || now.Role != "grid" {
 		t.Errorf("now %+v", now)
 	}
-	if now == begin || now.ImportWh < begin.ImportWh || now.ExportWh < begin.ExportWh {
+	if now.ImportWh == begin.ImportWh && now.ExportWh == begin.ExportWh || now.ImportWh < begin.ImportWh || now.ExportWh < begin.ExportWh {
 		t.Errorf("from %+v to %+v", begin, now)
 	}
 	if sun := counters("/homes/home-1/counters?role=solar"); sun.Role != "solar" || sun.ExportWh == now.ExportWh {

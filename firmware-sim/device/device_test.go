@@ -298,35 +298,41 @@ func TestSignedChain(t *testing.T) {
 	}
 }
 
+// TestKinds: what a kind's row says is what the device is.
 func TestKinds(t *testing.T) {
-	want := []string{"commonwatt-signed", "eastron-sdm630", "huawei-luna2000", "shelly-gen2", "solaredge-storedge", "sunspec-battery", "sunspec-der", "sunspec-meter", "tasmota"}
-	if diff := cmp.Diff(want, Kinds()); diff != "" {
-		t.Error(diff)
-	}
 	for _, id := range Kinds() {
 		kind, _ := Lookup(id)
-		spec := Spec{Topic: "x"}
-		if kind.Obeys() {
-			if _, err := kind.New(spec); err == nil {
-				t.Errorf("%s was made without a battery", id)
-			}
-			spec.Rating = testRating
-			if _, obeys := newDevice(t, id, spec).(Inverter); !obeys {
-				t.Errorf("%s is no inverter", id)
-			}
-			continue
-		}
+		spec := Spec{Topic: "x", Readings: chainReadings{}, Counted: chainReadings{}, Rating: Rating{Output: 1, Battery: 1, Capacity: 1}}
 		if kind.Signs {
 			if _, err := kind.New(spec); err == nil {
 				t.Errorf("%s was made without a key", id)
 			}
-			spec.Key, spec.Readings = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), chainReadings{}
+			spec.Key = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 		}
 		d := newDevice(t, id, spec)
+		if _, obeys := d.(Inverter); obeys != kind.Obeys() {
+			t.Errorf("%s: obeys: %t, want %t", id, obeys, kind.Obeys())
+		} else if obeys {
+			continue
+		}
 		_, registers := d.(RegisterDevice)
 		_, publishes := d.(Publisher)
-		if registers != (kind.Protocol == Modbus) || publishes != (kind.Protocol == MQTT) {
-			t.Errorf("%s: registers %t, publishes %t, protocol %s", id, registers, publishes, kind.Protocol)
+		_, telegraphs := d.(Telegrapher)
+		_, pages := d.(Pager)
+		if registers != (kind.Protocol == Modbus) || publishes != (kind.Protocol == MQTT) || telegraphs != (kind.Protocol == P1) ||
+			pages != (kind.Pages || kind.Protocol == HTTP) {
+			t.Errorf("%s: registers %t, publishes %t, telegraphs %t, pages %t, row %+v", id, registers, publishes, telegraphs, pages, kind)
+		}
+		if kind.Sentence == "" {
+			t.Errorf("%s has no sentence", id)
+		}
+		for _, version := range kind.Versions {
+			spec.Version = version
+			newDevice(t, id, spec)
+		}
+		spec.Version = "0"
+		if _, err := kind.New(spec); err == nil {
+			t.Errorf("%s was made in version 0", id)
 		}
 	}
 }

@@ -86,7 +86,18 @@ func (d sdm630) inputs(r Reading) []uint16 {
 	put(0x0046, e.hertz)
 	put(0x00CE, sumVolts/3*math.Sqrt(3))
 
+	if r.NoPower {
+		for _, address := range []int{0x000C, 0x000E, 0x0010, 0x0034} {
+			putFloat(image, address, notANumber)
+		}
+	}
 	imported, exported := r.ImportWh(), r.ExportWh()
+	if r.NoCounters {
+		for _, address := range []int{0x0048, 0x004A, 0x0156, 0x0158} {
+			putFloat(image, address, notANumber)
+		}
+		return image
+	}
 	putFloat(image, 0x0048, kilowattHours(imported))
 	putFloat(image, 0x004A, kilowattHours(exported))
 	putFloat(image, 0x0156, kilowattHours(imported+exported))
@@ -113,6 +124,9 @@ func (d sdm630) holdings() []uint16 {
 	}
 	return image
 }
+
+// notANumber is the quiet one that float32 units produce.
+var notANumber = math.Float32frombits(0x7FC00000)
 
 func putFloat(image []uint16, address int, value float32) {
 	bits := math.Float32bits(value)

@@ -69,22 +69,30 @@ func (d *signedMeter) Messages(ctx context.Context, r Reading) ([]Message, error
 		return nil, err
 	}
 	public, _ := d.spec.Key.Public().(ed25519.PublicKey)
+	var imported, exported *uint64
+	if !l.reading.NoCounters {
+		imported, exported = new(l.reading.ImportWh()), new(l.reading.ExportWh())
+	}
+	var watts *int64
+	if !l.reading.NoPower {
+		watts = new(l.reading.Power.Watts())
+	}
 	m, err := message("commonwatt/"+d.spec.Topic+"/reading", struct {
-		Meter    string `json:"meter"`
-		Seq      uint64 `json:"seq"`
-		Epoch    uint32 `json:"epoch"`
-		AtMs     int64  `json:"at_ms"`
-		ImportWh uint64 `json:"import_wh"`
-		ExportWh uint64 `json:"export_wh"`
-		Quality  uint16 `json:"quality"`
-		Prev     string `json:"prev"`
-		PowerW   int64  `json:"power_w"`
-		Key      string `json:"key"`
-		Sig      string `json:"sig"`
+		Meter    string  `json:"meter"`
+		Seq      uint64  `json:"seq"`
+		Epoch    uint32  `json:"epoch"`
+		AtMs     int64   `json:"at_ms"`
+		ImportWh *uint64 `json:"import_wh"`
+		ExportWh *uint64 `json:"export_wh"`
+		Quality  uint16  `json:"quality"`
+		Prev     string  `json:"prev"`
+		PowerW   *int64  `json:"power_w,omitempty"`
+		Key      string  `json:"key"`
+		Sig      string  `json:"sig"`
 	}{
 		hex.EncodeToString(d.meter[:]), l.seq, 0, l.reading.At.UnixMilli(),
-		l.reading.ImportWh(), l.reading.ExportWh(), 0, hex.EncodeToString(l.prev[:]),
-		l.reading.Power.Watts(),
+		imported, exported, 0, hex.EncodeToString(l.prev[:]),
+		watts,
 		base64.StdEncoding.EncodeToString(public), base64.StdEncoding.EncodeToString(l.signature),
 	})
 	if err != nil {
@@ -136,6 +144,7 @@ const (
 	cborUint  = 0 << 5
 	cborBytes = 2 << 5
 	cborArray = 4 << 5
+	cborNull  = 7<<5 | 22
 )
 
 func (d *signedMeter) signedBytes(l link) []byte {
@@ -145,8 +154,12 @@ func (d *signedMeter) signedBytes(l link) []byte {
 	b = cborHead(b, cborUint, l.seq)
 	b = cborHead(b, cborUint, 0)                                // epoch: this counter was never replaced
 	b = cborHead(b, cborUint, uint64(l.reading.At.UnixMilli())) // after 1970
-	b = cborHead(b, cborUint, l.reading.ImportWh())
-	b = cborHead(b, cborUint, l.reading.ExportWh())
+	if l.reading.NoCounters {
+		b = append(b, cborNull, cborNull)
+	} else {
+		b = cborHead(b, cborUint, l.reading.ImportWh())
+		b = cborHead(b, cborUint, l.reading.ExportWh())
+	}
 	b = cborHead(b, cborUint, 0) // quality: good
 	return append(cborHead(b, cborBytes, sha256.Size), l.prev[:]...)
 }

@@ -83,9 +83,15 @@ func (d sunSpecMeter) meter(r Reading, m []uint16) {
 		m[29+p] = scaled(e.vars[p], factor)
 		m[34+p] = scaled(math.Copysign(powerFactor, e.watts[p]), -2)
 	}
-	putLong(m[38:], d.Shown(r.ExportWh()))
-	putLong(m[46:], d.Shown(r.ImportWh()))
-	m[54] = word(0)
+	if !r.NoCounters { // an accumulator of 0 is one that is not there
+		ten := uint64(math.Pow10(r.Exponent))
+		putLong(m[38:], d.Shown(r.ExportWh())/ten)
+		putLong(m[46:], d.Shown(r.ImportWh())/ten)
+	}
+	m[54] = word(r.Exponent)
+	if r.NoPower {
+		m[18], m[19], m[20], m[21] = noInt16, noInt16, noInt16, noInt16
+	}
 	m[71], m[104] = noScale, noScale
 }
 

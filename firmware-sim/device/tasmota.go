@@ -25,24 +25,49 @@ func (d tasmota) Will() Message {
 	return Message{Topic: "tele/" + d.spec.Topic + "/LWT", Payload: []byte("Offline"), Retain: true, QoS: 1}
 }
 
-func (d tasmota) Messages(_ context.Context, r Reading) ([]Message, error) {
-	type sml struct {
-		In    json.Number `json:"Total_in"`
-		Out   json.Number `json:"Total_out"`
-		Power int64       `json:"Power_curr"`
-		Meter string      `json:"Meter_Id"`
+// sml is what the reading head understands of the meter.
+type sml struct {
+	In    *json.Number `json:"Total_in"`
+	Out   *json.Number `json:"Total_out"`
+	Power *int64       `json:"Power_curr"`
+	Meter string       `json:"Meter_Id"`
+}
+
+// sensor is the payload of SENSOR, and the part of that name in Status 8.
+type sensor struct {
+	Time string `json:"Time"`
+	SML  sml
+}
+
+func (d tasmota) sensor(r Reading) sensor {
+	s := sensor{Time: r.At.UTC().Format("2006-01-02T15:04:05"), SML: sml{Meter: fmt.Sprintf("0a01454d48%010x", d.spec.Serial)}}
+	if !r.NoCounters {
+		in, out := decimal(r.Import, 6, 4), decimal(r.Export, 6, 4)
+		s.SML.In, s.SML.Out = &in, &out
 	}
-	m, err := message("tele/"+d.spec.Topic+"/SENSOR", struct {
-		Time string `json:"Time"`
-		SML  sml
-	}{
-		r.At.UTC().Format("2006-01-02T15:04:05"),
-		sml{decimal(r.Import, 6, 4), decimal(r.Export, 6, 4), r.Power.Watts(), fmt.Sprintf("0a01454d48%010x", d.spec.Serial)},
-	})
+	if !r.NoPower {
+		watts := r.Power.Watts()
+		s.SML.Power = &watts
+	}
+	return s
+}
+
+func (d tasmota) Messages(_ context.Context, r Reading) ([]Message, error) {
+	m, err := message("tele/"+d.spec.Topic+"/SENSOR", d.sensor(r))
 	if err != nil {
 		return nil, err
 	}
 	return []Message{m}, nil
+}
+
+// Page answers the command Status 8 (also as Status 10, its older number).
+func (d tasmota) Page(r Reading, path, query string) ([]byte, error) {
+	if path != "/cm" || query != "cmnd=Status%208" && query != "cmnd=Status+8" && query != "cmnd=Status%2010" && query != "cmnd=Status+10" {
+		return nil, nil
+	}
+	return json.Marshal(struct {
+		StatusSNS sensor
+	}{d.sensor(r)})
 }
 
 func message(topic string, payload any) (Message, error) {

@@ -36,6 +36,9 @@ func (e *InUseError) Error() string {
 		e.Key, e.Address, by, e.Key, net.JoinHostPort(host, "0"))
 }
 
+// Unwrap makes it an EADDRINUSE.
+func (e *InUseError) Unwrap() error { return syscall.EADDRINUSE }
+
 // TCP listens on an address that the key of the configuration names. An address
 // that is taken is an *InUseError.
 func TCP(ctx context.Context, key, address string) (net.Listener, error) {

@@ -1,9 +1,12 @@
-// Package modbus is firmware-sim's own Modbus TCP server: one listener, any
-// number of devices behind it by unit id, as a gateway in a real house has.
+// Package modbus is firmware-sim's own Modbus server: one listener or one serial
+// line, any number of devices behind it by unit id, as a gateway or an RS-485 bus
+// in a real house has. It speaks Modbus TCP (a TLS listener makes it Modbus TLS),
+// RTU on a line, and RTU frames in a TCP connection.
 //
-// It is written here, and not taken from a library, because later it has to
-// misbehave on purpose at every layer (late, split, foreign and short answers);
-// its honest half is checked against mbpoll and goburrow/modbus.
+// It is written here, and not taken from a library, because it has to misbehave
+// on purpose at every layer (late, split, foreign and short answers: a unit that
+// is a [Spoiler] does); its honest half is checked against mbpoll and
+// goburrow/modbus.
 //
 // # What it answers
 //
@@ -14,7 +17,9 @@
 // a malformed request or a count that the device does not read at once, 11 for
 // a unit id behind which nobody is. A frame that is no Modbus at all (another
 // protocol id, an impossible length) closes the connection: nothing after it
-// can be trusted to begin where a frame begins.
+// can be trusted to begin where a frame begins. On an RTU line there is no gateway
+// and no exception 11: nobody answers for a unit that is not there, to a broadcast
+// or to a frame whose CRC is wrong.
 //
 // # Limits and ownership
 //

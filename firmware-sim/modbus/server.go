@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
 // Unit is one device on the bus.
@@ -28,11 +30,18 @@ type Writer interface {
 	Write(ctx context.Context, address uint16, words []uint16) error
 }
 
+// Spoiler is what a Unit also is if its answers may leave in other ways than
+// they should. It is called from many goroutines.
+type Spoiler interface {
+	Spoil(a *wire.Answer)
+}
+
 // Options of a Server.
 type Options struct {
-	Connections int           // at most; default 64
-	Idle        time.Duration // default 2 minutes
-	Log         *slog.Logger  // required
+	Transport   wire.Transport // default wire.TCP
+	Connections int            // at most; default 64
+	Idle        time.Duration  // default 2 minutes; a serial line never ends
+	Log         *slog.Logger   // required
 }
 
 // Server answers for a number of units. Its fields do not change once it is
@@ -47,6 +56,9 @@ type Server struct {
 
 // New makes a server; the map is not changed by either side afterwards.
 func New(units map[byte]Unit, opts Options) *Server {
+	if opts.Transport == "" {
+		opts.Transport = wire.TCP
+	}
 	if opts.Connections <= 0 {
 		opts.Connections = 64
 	}
@@ -80,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			// Out of descriptors, a connection gone before it was accepted: the
 			// others go on being served.
 			s.opts.Log.WarnContext(ctx, "modbus connection not accepted", "err", err)
-			if !pause(ctx, 50*time.Millisecond) {
+			if wire.Pause(ctx, 50*time.Millisecond) != nil {
 				return nil
 			}
 			continue
@@ -93,18 +105,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			defer s.remove(conn)
 			s.serveConn(ctx, conn)
 		})
-	}
-}
-
-// pause waits, and says whether the context is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
@@ -141,26 +141,106 @@ func (s *Server) closeAll(listener net.Listener) {
 
 // serveConn answers one connection's requests in their order until it ends.
 func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
-	log := s.opts.Log.With("remote", conn.RemoteAddr())
+	log := s.opts.Log.With("remote", conn.RemoteAddr(), "transport", s.opts.Transport)
 	log.DebugContext(ctx, "modbus connection opened")
+	var err error
+	if s.rtu() {
+		err = s.serveRTU(ctx, conn, s.opts.Idle)
+	} else {
+		err = s.serveTCP(ctx, conn)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, wire.ErrClose) && ctx.Err() == nil {
+		log.InfoContext(ctx, "modbus connection closed", "err", err, "idle", errors.Is(err, os.ErrDeadlineExceeded))
+	}
+}
+
+func (s *Server) rtu() bool {
+	return s.opts.Transport == wire.RTU || s.opts.Transport == wire.RTUOverTCP
+}
+
+// serveTCP answers requests with a header, one after the other.
+func (s *Server) serveTCP(ctx context.Context, conn net.Conn) error {
 	var buffer [headerLength + maxPDU]byte
 	out := make([]byte, 0, headerLength+maxPDU)
 	for {
 		// One deadline for the wait and the whole frame: a peer that drips single
 		// bytes holds a connection no longer than one that says nothing.
-		if err := conn.SetDeadline(time.Now().Add(s.opts.Idle)); err != nil {
-			return
+		if err := conn.SetReadDeadline(time.Now().Add(s.opts.Idle)); err != nil {
+			return err
 		}
 		in, err := readFrame(conn, &buffer)
 		if err != nil {
-			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
-				log.InfoContext(ctx, "modbus connection closed", "err", err, "idle", errors.Is(err, os.ErrDeadlineExceeded))
-			}
-			return
+			return err
 		}
-		out = frame{transaction: in.transaction, unit: in.unit, pdu: s.answer(ctx, in.unit, in.pdu)}.append(out[:0])
-		if _, err := conn.Write(out); err != nil {
-			return
+		a := s.spoilt(in.unit, in.pdu, s.answer(ctx, in.unit, in.pdu))
+		out = frame{transaction: in.transaction + a.Transaction, unit: in.unit, pdu: a.Body}.append(out[:0])
+		if err := s.send(ctx, conn, &a, out); err != nil {
+			return err
+		}
+	}
+}
+
+// send writes an answer; the reader has as long to take it as it may be idle.
+func (s *Server) send(ctx context.Context, conn io.Writer, a *wire.Answer, frame []byte) error {
+	if limited, ok := conn.(interface{ SetWriteDeadline(t time.Time) error }); ok {
+		if err := limited.SetWriteDeadline(time.Now().Add(s.opts.Idle + a.Delay + time.Duration(a.Pieces*(1+a.Copies))*a.Pause)); err != nil {
+			return err
+		}
+	}
+	return a.Send(ctx, conn, frame)
+}
+
+// spoilt is an answer after its unit's faults had it.
+func (s *Server) spoilt(unit byte, request, pdu []byte) wire.Answer {
+	a := wire.Answer{Transport: s.opts.Transport, Request: request, Body: pdu}
+	if spoiler, ok := s.units[unit].(Spoiler); ok {
+		spoiler.Spoil(&a)
+	}
+	return a
+}
+
+// ServeLine answers on a serial line until the context ends, and closes it.
+func (s *Server) ServeLine(ctx context.Context, line Line) error {
+	stop := context.AfterFunc(ctx, func() { _ = line.Close() })
+	defer func() {
+		if stop() {
+			_ = line.Close()
+		}
+	}()
+	err := s.serveRTU(ctx, line, 0)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the line was closed because we were told to end
+	}
+	return fmt.Errorf("serving the modbus line: %w", err)
+}
+
+// Line is a serial line, as far as the server needs one.
+type Line interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
+}
+
+// serveRTU answers on a line. As on a real one, nobody answers for a unit that is
+// not there, and to a broadcast.
+func (s *Server) serveRTU(ctx context.Context, line interface {
+	deadliner
+	io.Writer
+}, idle time.Duration,
+) error {
+	var reader rtuReader
+	out := make([]byte, 0, maxRTU)
+	for {
+		unit, pdu, err := reader.next(line, idle)
+		if err != nil {
+			return err
+		}
+		if _, there := s.units[unit]; !there {
+			continue
+		}
+		a := s.spoilt(unit, pdu, s.answer(ctx, unit, pdu))
+		out = appendRTU(out[:0], unit, a.Body)
+		if err := s.send(ctx, line, &a, out); err != nil && !(errors.Is(err, wire.ErrClose) && s.opts.Transport == wire.RTU) {
+			return err
 		}
 	}
 }

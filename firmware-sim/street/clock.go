@@ -104,6 +104,9 @@ func (s *Street) Move(ctx context.Context, to time.Time) (moved Moved, err error
 	for index := s.Latest() + 1; index <= s.index(to); index++ {
 		s.manual.set(s.At(index))
 		moved.Refreshes++
+		if s.OnRefresh != nil {
+			s.OnRefresh(ctx)
+		}
 		for _, p := range s.pushers {
 			if err := p.Push(ctx, index); err == nil {
 				moved.Sent++
@@ -127,14 +130,19 @@ func (s *Street) Run(ctx context.Context) error {
 	if s.manual != nil {
 		return nil
 	}
+	if s.OnRefresh != nil {
+		wg.Go(func() { s.each(ctx, func(int64) { s.OnRefresh(ctx) }) })
+	}
 	for _, p := range s.pushers {
-		wg.Go(func() { s.push(ctx, p) })
+		wg.Go(func() {
+			s.each(ctx, func(index int64) { _ = p.Push(ctx, index) }) // the pusher tells who cares
+		})
 	}
 	return nil
 }
 
-// push asks one pusher at each refresh; while it is slow, refreshes pass it by.
-func (s *Street) push(ctx context.Context, p Pusher) {
+// each calls at each refresh; while do is slow, refreshes pass it by.
+func (s *Street) each(ctx context.Context, do func(index int64)) {
 	for {
 		timer := time.NewTimer(max(0, s.Until(s.Latest()+1)))
 		select {
@@ -142,7 +150,7 @@ func (s *Street) push(ctx context.Context, p Pusher) {
 			timer.Stop()
 			return
 		case <-timer.C:
-			_ = p.Push(ctx, s.Latest()) // the pusher tells who cares
+			do(s.Latest())
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
 	"github.com/commonwatt/commonwatt/firmware-sim/modbus"
+	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
 // inverter is a house's device that obeys, as it is after the last write. Writes
@@ -116,6 +117,9 @@ func (o obedient) Registers(ctx context.Context, table modbus.Table, address, co
 	}
 	return (*o.inverter.now.Load()).Registers(condition, table, address, count)
 }
+
+// Spoil is that of the inverter's meter.
+func (o obedient) Spoil(a *wire.Answer) { o.inverter.meter.Spoil(a) }
 
 // Write is a command at the community time at which it came.
 func (o obedient) Write(_ context.Context, address uint16, words []uint16) error {

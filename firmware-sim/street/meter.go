@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
+	"github.com/commonwatt/commonwatt/firmware-sim/fault"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
+	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
 // ErrKey is returned for a file that holds no signing key. Its content is never
@@ -20,15 +24,16 @@ import (
 var ErrKey = errors.New("not a key file")
 
 // Meter is one device of a house: the counters of its role, and the device that
-// shows them. It implements device.Readings.
+// shows them. As a device.Readings it gives what is shown, faults included.
 type Meter struct {
 	Role       string
 	Definition string
-	Protocol   device.Protocol
-	Unit       byte
-	Topic      string
+	Kind       device.Kind
+	Config     config.Device
+	Transports []wire.Transport // by which it is reached
 	Device     device.Device
 
+	others []device.Device // of the same kind with other serial numbers
 	street *Street
 	house  *House
 	// What the counters showed when time began: these meters have been in use.
@@ -48,24 +53,42 @@ func newMeter(s *Street, h *House, c config.Device, homeSeed uint64) (*Meter, er
 		return nil, fmt.Errorf("there is no device %q", c.Definition)
 	}
 	m := &Meter{
-		Role: c.Role, Definition: c.Definition, Protocol: kind.Protocol, Unit: c.Unit, Topic: c.Topic,
+		Role: c.Role, Definition: c.Definition, Kind: kind, Config: c,
 		street: s, house: h,
 		importStart: home.CounterStart(homeSeed, c.Role+" import", lowestStart, highestStart),
 		exportStart: home.CounterStart(homeSeed, c.Role+" export", lowestStart, highestStart),
 	}
-	spec := device.Spec{
-		Serial: uint32(home.Seed(homeSeed, c.Role)%90_000_000) + 10_000_000, // eight digits
-		Unit:   c.Unit, Topic: c.Topic, Readings: m, Rating: h.rating(),
-	}
+	var key ed25519.PrivateKey
 	var err error
 	if c.Key != "" {
-		if spec.Key, err = readKey(c.Key); err != nil {
+		if key, err = readKey(c.Key); err != nil {
 			return nil, err
 		}
 	}
-	m.Device, err = kind.New(spec)
-	return m, err
+	for other := range 1 + identities {
+		spec := device.Spec{
+			Serial: uint32((home.Seed(homeSeed, c.Role)+uint64(other)*7_654_321)%90_000_000) + 10_000_000, // eight digits
+			Unit:   c.Unit, Topic: c.Topic, Version: c.Version, Key: key, Readings: m, Counted: counted{m}, Rating: h.rating(),
+		}
+		if key != nil && other > 0 {
+			sum := sha256.Sum256(append(key.Seed(), byte(other)))
+			spec.Key = ed25519.NewKeyFromSeed(sum[:])
+		}
+		d, err := kind.New(spec)
+		if err != nil {
+			return nil, err
+		}
+		if other == 0 {
+			m.Device = d
+		} else {
+			m.others = append(m.others, d)
+		}
+	}
+	return m, nil
 }
+
+// identities is how many other devices of its kind a meter can be swapped for.
+const identities = 3
 
 // readKey reads an Ed25519 seed as 64 hexadecimal digits.
 func readKey(file string) (ed25519.PrivateKey, error) {
@@ -92,15 +115,131 @@ func (m *Meter) Latest() int64 { return m.street.Latest() }
 // First is the refresh at which the meter's time begins.
 func (m *Meter) First() int64 { return m.house.history.First() }
 
-// Reading is what the meter has counted at a refresh.
+// Key names the meter for package fault.
+func (m *Meter) Key() fault.Key { return fault.Key{Home: m.house.ID, Role: m.Role} }
+
+// Reading is what the meter showed at a refresh, at the moment of that.
 func (m *Meter) Reading(ctx context.Context, index int64) (device.Reading, error) {
-	var reading device.Reading
-	err := m.Walk(ctx, index, index, func(r device.Reading) { reading = r })
+	return m.shown(ctx, timeOf(index, m.house.refresh), index)
+}
+
+// Now is what the meter shows now.
+func (m *Meter) Now(ctx context.Context) (device.Reading, error) {
+	index := m.street.Latest()
+	return m.shown(ctx, m.street.Now(), index)
+}
+
+// ShownAt is what the meter showed at an instant, Counted what it itself had
+// counted by then, and Honest what had really flowed. Index is the newest refresh
+// at that instant.
+func (m *Meter) ShownAt(ctx context.Context, at time.Time, index int64) (device.Reading, error) {
+	return m.shown(ctx, at, index)
+}
+
+// Counted is explained at ShownAt.
+func (m *Meter) Counted(ctx context.Context, at time.Time, index int64) (device.Reading, error) {
+	if m.street.Faults == nil {
+		return m.Honest(ctx, index)
+	}
+	return m.street.Faults.Counted(ctx, m.Key(), honest{m}, at, index)
+}
+
+// Honest is explained at ShownAt.
+func (m *Meter) Honest(ctx context.Context, index int64) (reading device.Reading, err error) {
+	err = honest{m}.Walk(ctx, index, index, func(r device.Reading) { reading = r })
 	return reading, err
 }
 
-// Walk gives the readings at from..to in order, both included.
+func (m *Meter) shown(ctx context.Context, at time.Time, index int64) (device.Reading, error) {
+	if m.street.Faults == nil {
+		return m.Honest(ctx, index)
+	}
+	return m.street.Faults.Show(ctx, m.Key(), honest{m}, at, index)
+}
+
+// device is the one that shows a reading.
+func (m *Meter) device(r device.Reading) device.Device {
+	if r.Identity > 0 && r.Identity <= len(m.others) {
+		return m.others[r.Identity-1]
+	}
+	return m.Device
+}
+
+// Messages are what the meter publishes at a refresh.
+func (m *Meter) Messages(ctx context.Context, index int64) ([]device.Message, error) {
+	r, err := m.Reading(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	publisher, ok := m.device(r).(device.Publisher)
+	if !ok {
+		return nil, fmt.Errorf("%s publishes nothing", m.Definition)
+	}
+	return publisher.Messages(ctx, r)
+}
+
+// Telegram is what the meter sends at a refresh.
+func (m *Meter) Telegram(ctx context.Context, index int64) ([]byte, error) {
+	r, err := m.Reading(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	telegrapher, ok := m.device(r).(device.Telegrapher)
+	if !ok {
+		return nil, fmt.Errorf("%s sends no telegrams", m.Definition)
+	}
+	return telegrapher.Telegram(ctx, r)
+}
+
+// Page is what the meter has at a path now; nil: nothing.
+func (m *Meter) Page(ctx context.Context, path, query string) ([]byte, error) {
+	r, err := m.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pager, ok := m.device(r).(device.Pager)
+	if !ok {
+		return nil, fmt.Errorf("%s has no pages", m.Definition)
+	}
+	return pager.Page(r, path, query)
+}
+
+// Walk gives what was shown at from..to in order, both included.
 func (m *Meter) Walk(ctx context.Context, from, to int64, each func(device.Reading)) error {
+	if m.street.Faults == nil {
+		return honest{m}.Walk(ctx, from, to, each)
+	}
+	for index := from; index <= to; index++ {
+		r, err := m.Reading(ctx, index)
+		if err != nil {
+			return err
+		}
+		each(r)
+	}
+	return nil
+}
+
+// counted gives what the meter itself has counted.
+type counted struct{ *Meter }
+
+func (m counted) Walk(ctx context.Context, from, to int64, each func(device.Reading)) error {
+	if m.street.Faults == nil {
+		return honest(m).Walk(ctx, from, to, each)
+	}
+	for index := from; index <= to; index++ {
+		r, err := m.Counted(ctx, timeOf(index, m.house.refresh), index)
+		if err != nil {
+			return err
+		}
+		each(r)
+	}
+	return nil
+}
+
+// honest gives what has really flowed.
+type honest struct{ *Meter }
+
+func (m honest) Walk(ctx context.Context, from, to int64, each func(device.Reading)) error {
 	var before device.Reading
 	return m.house.history.Walk(ctx, from-1, to, func(index int64, s home.State) {
 		r := m.reading(index, s)

@@ -27,8 +27,13 @@ var (
 // the memory it needs: 57 years of three minutes.
 const maxRefreshes = 10_000_000
 
-// Street is all homes and their common time.
+// Street is all homes and their common time. Faults is set before anything is
+// asked; nil: everything is honest.
 type Street struct {
+	Faults Faults
+	// OnRefresh is called at each refresh before anything is pushed; nil: nothing is.
+	OnRefresh func(ctx context.Context)
+
 	clock   Clock
 	refresh int64 // milliseconds
 	first   int64 // the refresh at or before the epoch
@@ -145,6 +150,7 @@ func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s meter: %w", d.Role, err)
 		}
+		m.Transports = transports(cfg, m.Kind, d)
 		house.Meters = append(house.Meters, m)
 		if obeys, ok := m.Device.(device.Inverter); ok {
 			house.inverter = newInverter(house, m, obeys)
@@ -215,6 +221,9 @@ func (s *Street) Latest() int64 {
 
 // index is the newest refresh at or before an instant after 1970.
 func (s *Street) index(at time.Time) int64 { return at.UnixMilli() / s.refresh }
+
+// IndexOf is the newest refresh at or before any instant.
+func (s *Street) IndexOf(at time.Time) int64 { return s.index(at) }
 
 // At is the community time of a refresh.
 func (s *Street) At(index int64) time.Time { return timeOf(index, s.refresh) }

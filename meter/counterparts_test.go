@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 // need fails a test that cannot run without an independent program. It does not skip: a test that did not run is no
@@ -45,9 +46,21 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// libmodbusServer compiles and starts the server of testdata with the registers of a definition's test vector, and
-// returns its address.
+// libmodbusServer compiles and starts the server of testdata with the registers of a definition's test vector as unit
+// 1, and returns its address.
 func libmodbusServer(t *testing.T, d meter.Definition, vector string) string {
+	t.Helper()
+	for _, v := range d.Tests {
+		if v.Name == vector {
+			return registerServer(t, libmodbusProgram(t), registerLines(1, v))
+		}
+	}
+	t.Fatalf("definition %s has no vector %q", d.ID, vector)
+	return ""
+}
+
+// libmodbusProgram compiles the server of testdata.
+func libmodbusProgram(t *testing.T) string {
 	t.Helper()
 	need(t, "gcc", "gcc")
 	need(t, "pkg-config", "pkg-config")
@@ -57,10 +70,25 @@ func libmodbusServer(t *testing.T, d meter.Definition, vector string) string {
 	}
 	binary := filepath.Join(t.TempDir(), "server")
 	args := append([]string{"-Wall", "-Werror", "-o", binary, filepath.Join("testdata", "libmodbus_server.c")}, strings.Fields(string(flags))...)
-	if out, err := exec.CommandContext(t.Context(), "gcc", args...).CombinedOutput(); err != nil {
-		t.Fatalf("compiling the libmodbus server: %v\n%s", err, out)
+	run(t, "gcc", args...)
+	return binary
+}
+
+// registerLines is a vector as the servers of testdata read it.
+func registerLines(unit int, v def.Vector) string {
+	var lines strings.Builder
+	for _, r := range v.Registers {
+		fmt.Fprintf(&lines, "%d %d %d %s\n", unit, r.Function, r.Address, strings.Join(strings.Fields(r.Words), " "))
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary) // ends with its standard input
+	return lines.String()
+}
+
+// registerServer starts a server that is not ours with the registers, and returns its address.
+func registerServer(t *testing.T, program string, lines string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) // ends with its standard input
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -75,25 +103,17 @@ func libmodbusServer(t *testing.T, d meter.Definition, vector string) string {
 	t.Cleanup(func() {
 		_ = stdin.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("libmodbus server: %v", err)
+			t.Errorf("%s: %v\n%s", program, err, stderr.String())
 		}
 	})
-	for _, v := range d.Tests {
-		if v.Name != vector {
-			continue
-		}
-		for _, r := range v.Registers {
-			_, _ = fmt.Fprintf(stdin, "%d %d %s\n", r.Function, r.Address, strings.Join(strings.Fields(r.Words), " "))
-		}
-		_, _ = fmt.Fprintln(stdin)
-		port, err := bufio.NewReader(stdout).ReadString('\n')
-		if err != nil {
-			t.Fatalf("libmodbus server: %v", err)
-		}
-		return "127.0.0.1:" + strings.TrimSpace(port)
+	if _, err := io.WriteString(stdin, lines+"\n"); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("definition %s has no vector %q", d.ID, vector)
-	return ""
+	port, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s does not start: %v\n%s", program, err, stderr.String())
+	}
+	return "127.0.0.1:" + strings.TrimSpace(port)
 }
 
 // TestLibmodbus reads both Modbus definitions from a server that is not ours, twice on one connection.

@@ -43,7 +43,7 @@ func openHTTP(c Config, d Definition, a address) (Source, error) {
 	}
 	pool := c.HTTPPool
 	if pool == nil {
-		pool = httpjson.NewPool()
+		pool = httpjson.NewPool(httpjson.Options{})
 	}
 	client, release := pool.Get(a.scheme, a.host, o)
 	if d.P1 != nil {

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 )

@@ -22,8 +22,10 @@ type Config struct {
 	Listen ListenConfig  `yaml:"listen"`
 	Peers  PeersConfig   `yaml:"peers"`
 	Meters []MeterConfig `yaml:"meters"`
-	Log    string        `yaml:"log"`   // debug, info, warn, error
-	Clock  string        `yaml:"clock"` // system or trusted; empty is system
+	// Definitions is a folder with device definitions of one's own, from the home's folder on.
+	Definitions string `yaml:"definitions"`
+	Log         string `yaml:"log"`   // debug, info, warn, error
+	Clock       string `yaml:"clock"` // system or trusted; empty is system
 	// ReadingsDays is how long readings are kept; 0 is the default.
 	ReadingsDays int `yaml:"readings_days"`
 }
@@ -41,14 +43,6 @@ type PeersConfig struct {
 	Engine []string `yaml:"engine"` // id@host:port
 	Gossip []string `yaml:"gossip"` // multiaddrs with /p2p/ID
 	MDNS   bool     `yaml:"mdns"`   // find homes on the local network
-}
-
-// MeterConfig is one device to read.
-type MeterConfig struct {
-	Role       string `yaml:"role"`       // connection, solar or battery
-	Definition string `yaml:"definition"` // see `commonwatt meter read --help`
-	Address    string `yaml:"address"`    // tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC
-	Unit       uint8  `yaml:"unit"`       // Modbus unit id
 }
 
 // The roles of meters. The connection's is the one that is settled.

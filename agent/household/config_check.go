@@ -15,6 +15,7 @@ const (
 	maxName   = 50 // characters
 	maxMeters = 32
 	maxPeers  = 64
+	maxAccess = 1000 // bytes of a name or a path
 
 	maxReadingsDays     = 3660
 	defaultReadingsDays = 400
@@ -108,10 +109,17 @@ func (c *Config) validateMeters() *ConfigError {
 			return bad(key+"role", "got %q, want connection, solar or battery", m.Role)
 		}
 		if m.Definition == "" || !printable(m.Definition) {
-			return bad(key+"definition", "got %q, want one that `commonwatt meter read --help` lists", m.Definition)
+			return bad(key+"definition", "got %q, want one that `commonwatt meter list` shows", m.Definition)
 		}
 		if m.Address == "" || !printable(m.Address) {
-			return bad(key+"address", "got %q, want tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC", m.Address)
+			return bad(key+"address", "got %q, want an address such as tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC, see `commonwatt meter read --help`", m.Address)
+		}
+		for name, text := range map[string]string{
+			"username": m.Username, "password_file": m.PasswordFile, "ca_file": m.CAFile, "cert_file": m.CertFile, "key_file": m.KeyFile, "server_name": m.ServerName,
+		} {
+			if len(text) > maxAccess || !printable(text) {
+				return bad(key+name, "got %.80q, want at most %d printable characters", text, maxAccess)
+			}
 		}
 		if m.Role == RoleConnection {
 			connections++

@@ -41,15 +41,30 @@ peers:                     # whom to call first
   mdns: {{.Peers.MDNS}}              # find homes on the local network
 
 # One meter has the role connection: the home's connection to the grid, on which it is
-# settled. Meters of role solar and battery only complete the picture. Try yours with
-# commonwatt meter read.
+# settled. Meters of role solar and battery only complete the picture. Which are known:
+# commonwatt meter list. Try yours with commonwatt meter read.
 meters:
 {{- range .Meters}}
   - role: {{.Role}}
     definition: {{quote .Definition}}
     address: {{quote .Address}}
     unit: {{.Unit}}              # Modbus unit id; 0 is the definition's own
+{{- if .Username}}
+    username: {{quote .Username}}{{end}}
+{{- if .PasswordFile}}
+    password_file: {{quote .PasswordFile}}{{end}}
+{{- if .CAFile}}
+    ca_file: {{quote .CAFile}}{{end}}
+{{- if .CertFile}}
+    cert_file: {{quote .CertFile}}{{end}}
+{{- if .KeyFile}}
+    key_file: {{quote .KeyFile}}{{end}}
+{{- if .ServerName}}
+    server_name: {{quote .ServerName}}{{end}}
 {{- end}}
+# A meter that wants to know who asks also takes username, password_file, ca_file, cert_file,
+# key_file and server_name.
+definitions: {{quote .Definitions}}            # a folder with device definitions of your own
 
 log: {{.Log}}                  # debug, info, warn or error
 

@@ -42,9 +42,9 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, log, clock, readings_days"},
+		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, definitions, log, clock, readings_days"},
 		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts"},
-		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit"},
+		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
 		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
 		"long name":                {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},
 		"name with a bell":         {"Number 1", `Number\a`, `:1: name: got "Number\a", want 1 to 50 printable characters`},
@@ -63,8 +63,8 @@ func TestConfigErrors(t *testing.T) {
 		"no role of a meter":       {"role: solar\n    definition", "definition", `:19: meters[1].role: got "", want connection, solar or battery`},
 		"two connections":          {"role: solar", "role: connection", ":15: meters: got 2 meters of role connection, want exactly 1: it is the one that is settled"},
 		"no connection":            {"role: connection", "role: battery", ":15: meters: got 0 meters of role connection, want exactly 1: it is the one that is settled"},
-		"no definition":            {"definition: tasmota", `definition: ""`, ":20: meters[1].definition: got \"\", want one that `commonwatt meter read --help` lists"},
-		"no address":               {"    address: mqtt://192.168.1.10:1883/roof\n", "", `:19: meters[1].address: got "", want tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC`},
+		"no definition":            {"definition: tasmota", `definition: ""`, ":20: meters[1].definition: got \"\", want one that `commonwatt meter list` shows"},
+		"no address":               {"    address: mqtt://192.168.1.10:1883/roof\n", "", `:19: meters[1].address: got "", want an address such as tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC, see ` + "`commonwatt meter read --help`" + ``},
 		"unit is no number":        {"unit: 1", "unit: one", ":18: "},
 		"unit too high":            {"unit: 1", "unit: 256", ":18: "},
 		"a word where a list goes": {"gossip:\n    - /ip4/0.0.0.0/tcp/8602\n", "gossip: here\n", ":6: "},
@@ -159,6 +159,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		return rapid.SliceOfN(g, 0, 3).Draw(t, name)
 	}
 	written := 0
+	access := rapid.SampledFrom([]string{"", "a: b", "# c", `"d`, "'e", "- f"})
 	rapid.Check(t, func(t *rapid.T) {
 		c := Config{
 			Name: nasty.Draw(t, "name"), Role: rapid.SampledFrom([]string{"validator", "replica"}).Draw(t, "role"),
@@ -172,7 +173,7 @@ func TestConfigRoundTrip(t *testing.T) {
 				Gossip: list(t, "peers", rapid.Map(nasty, func(s string) string { return "/" + s + "/p2p/x" })),
 				MDNS:   rapid.Bool().Draw(t, "mdns"),
 			},
-			Meters: []MeterConfig{{Role: RoleConnection, Definition: nasty.Draw(t, "definition"), Address: nasty.Draw(t, "address"), Unit: rapid.Uint8().Draw(t, "unit")}},
+			Meters: []MeterConfig{{Role: RoleConnection, Definition: nasty.Draw(t, "definition"), Address: nasty.Draw(t, "address"), Unit: rapid.Uint8().Draw(t, "unit"), Username: access.Draw(t, "username"), PasswordFile: access.Draw(t, "password_file"), ServerName: access.Draw(t, "server_name")}},
 			Log:    rapid.SampledFrom([]string{"", "debug", "info", "warn", "error"}).Draw(t, "log"),
 			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 4000).Draw(t, "days"),
 		}

@@ -1,6 +1,7 @@
 package household
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/httpjson"
 	"github.com/commonwatt/commonwatt/meter/modbus"
 )
 
@@ -46,7 +48,7 @@ type History interface {
 	Results(from market.Interval, f func(*ledger.MarketResult) bool) error
 }
 
-// Options are what New needs; all are required save Peers.
+// Options are what New needs; all are required save Peers and the times.
 type Options struct {
 	Config Config
 	Dir    string
@@ -57,6 +59,12 @@ type Options struct {
 	Log    *slog.Logger
 	// Clock says how far the wall clock can be relied on; nil is what the configuration says.
 	Clock func() meter.ClockState
+
+	// Times of reading meters; zero values are right for devices in the field. ReadTimeout
+	// bounds one look at a meter that is asked; default 3 s.
+	ReadTimeout time.Duration
+	Modbus      modbus.Options
+	HTTP        httpjson.Options
 }
 
 // Home is one household's loops. It implements api.Provider.
@@ -69,6 +77,7 @@ type Home struct {
 	rules    ledger.Rules
 	disk     *disk
 	pool     *modbus.Pool
+	web      *httpjson.Pool
 
 	gatewayClock func() meter.ClockState
 	trusted      bool // nobody asks the gateway's clock
@@ -98,8 +107,10 @@ type energy struct {
 // meter that speaks by itself needs to be heard. A mistake in the configuration of a
 // meter is a *ConfigError that names it; ErrInUse and ErrDamaged are about home.db.
 func New(o Options) (*Home, error) {
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, readTimeout)
+	o.Modbus.Log, o.HTTP.Log = o.Log, o.Log
 	h := &Home{
-		opt: o, id: o.Keys.ID(), pool: modbus.NewPool(modbus.Options{Log: o.Log}),
+		opt: o, id: o.Keys.ID(), pool: modbus.NewPool(o.Modbus), web: httpjson.NewPool(o.HTTP),
 		dirty:   make(chan struct{}, 1),
 		reports: map[market.Interval]*pending{}, metered: map[market.Interval]energy{},
 	}

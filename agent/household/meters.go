@@ -47,7 +47,7 @@ type deviceView struct {
 	counts    map[string]int64 // what became of all others
 }
 
-// readTimeout bounds one look at a pull source on the wall clock.
+// readTimeout is Options.ReadTimeout by default.
 const readTimeout = 3 * time.Second
 
 // rubbishPause follows a message that cannot be read; the source keeps what comes
@@ -64,18 +64,18 @@ const maxPowerW = 1e9
 // openDevice opens the i-th meter of the configuration.
 func (h *Home) openDevice(i int) (*device, error) {
 	c := h.opt.Config.Meters[i]
-	log := newQuiet(h.opt.Log.Handler(), h.opt.Now).With("meter", c.Role)
-	src, err := meter.Open(context.Background(), meter.Config{
-		Definition: c.Definition, Address: c.Address, Unit: c.Unit,
-		Now: h.community, Log: log, Pool: h.pool,
-		// Two clients of one broker with one id throw each other off for ever.
-		ClientID: fmt.Sprintf("commonwatt-%s-%d", h.id.String()[:12], i),
-	})
-	if ce := (*meter.ConfigError)(nil); errors.As(err, &ce) {
-		return nil, bad(fmt.Sprintf("meters[%d].%s", i, ce.Field), "got %q, want %s", ce.Got, ce.Want).locate(h.opt.Dir)
-	}
+	access, err := h.access(i)
 	if err != nil {
 		return nil, err
+	}
+	log := newQuiet(h.opt.Log.Handler(), h.opt.Now).With("meter", c.Role)
+	access.Now, access.Log = h.community, log
+	access.Pool, access.HTTPPool = h.pool, h.web
+	// Two clients of one broker with one id throw each other off for ever.
+	access.ClientID = fmt.Sprintf("commonwatt-%s-%d", h.id.String()[:12], i)
+	src, err := meter.Open(context.Background(), access)
+	if err != nil {
+		return nil, h.meterError(i, err)
 	}
 	state := meter.TrackerState{}
 	if c.Role == RoleConnection {
@@ -100,7 +100,7 @@ func (h *Home) period() time.Duration {
 // poll reads one device for as long as the home runs. No error of a device ends it.
 func (h *Home) poll(ctx context.Context, d *device) error {
 	for ctx.Err() == nil {
-		limit := readTimeout
+		limit := h.opt.ReadTimeout
 		if d.source.Push() {
 			limit = max(h.wallInterval()/2, 2*time.Second)
 		}

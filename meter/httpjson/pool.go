@@ -1,11 +1,15 @@
 package httpjson
 
-import "sync"
+import (
+	"cmp"
+	"sync"
+)
 
 // Pool makes sure that there is one client per host, however many meters are behind it. It is safe for concurrent use.
 type Pool struct {
-	mu     sync.Mutex
-	shared map[key]*sharedClient // guarded by mu
+	defaults Options
+	mu       sync.Mutex
+	shared   map[key]*sharedClient // guarded by mu
 }
 
 // key tells clients apart: who asks with another name is another client.
@@ -16,8 +20,10 @@ type sharedClient struct {
 	users  int
 }
 
-// NewPool makes an empty pool.
-func NewPool() *Pool { return &Pool{shared: map[key]*sharedClient{}} }
+// NewPool makes an empty pool. Its defaults are for the times and the log that whoever asks for a client does not name.
+func NewPool(defaults Options) *Pool {
+	return &Pool{defaults: defaults, shared: map[key]*sharedClient{}}
+}
 
 // Get returns the client for a host and a function that gives it back; the last one to do so closes it. The options are
 // those of whoever asked first.
@@ -27,6 +33,11 @@ func (p *Pool) Get(scheme, host string, o Options) (*Client, func() error) {
 	k := key{scheme, host, o.Username, o.Password}
 	s := p.shared[k]
 	if s == nil {
+		o.Timeout = cmp.Or(o.Timeout, p.defaults.Timeout)
+		o.DialEvery = cmp.Or(o.DialEvery, p.defaults.DialEvery)
+		o.BackoffStep = cmp.Or(o.BackoffStep, p.defaults.BackoffStep)
+		o.BackoffMax = cmp.Or(o.BackoffMax, p.defaults.BackoffMax)
+		o.Log = cmp.Or(o.Log, p.defaults.Log)
 		s = &sharedClient{client: New(scheme, host, o)}
 		p.shared[k] = s
 	}

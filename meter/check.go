@@ -16,16 +16,60 @@ import (
 var ErrVector = errors.New("test vector fails")
 
 // CheckDefinition runs the test vectors of a definition through the code that reads real devices, and returns every
-// difference.
+// difference: it is an ErrVector and a [def.Problems].
 func CheckDefinition(d Definition) error {
-	var errs []error
-	for _, v := range d.Tests {
-		sample, err := runVector(d, v)
-		if err := compare(sample, err, v.Expect); err != nil {
-			errs = append(errs, fmt.Errorf("definition %s: %q: %w: %w", d.ID, v.Name, ErrVector, err))
+	var problems def.Problems
+	add := func(line int, key, name string, err error) {
+		for _, one := range split(err) {
+			problems = append(problems, def.Problem{
+				File: d.File, Line: line, Column: 1, Key: key, Reason: fmt.Sprintf("%q: %s", name, strings.ReplaceAll(one.Error(), "\n", "; ")),
+			})
 		}
 	}
-	return errors.Join(append(errs, checkControl(d))...)
+	for i, v := range d.Tests {
+		sample, err := runVector(d, v)
+		add(v.Line, fmt.Sprintf("tests[%d]", i), v.Name, compare(sample, err, v.Expect))
+	}
+	if d.Control != nil {
+		for i, v := range d.Control.Tests {
+			add(v.Line, fmt.Sprintf("control.tests[%d]", i), v.Name, checkControl(d, v))
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrVector, problems)
+}
+
+// CheckFile reads a definition file and runs its vectors. A file with mistakes is a [def.Problems]; any other error
+// means that it could not be read.
+func CheckFile(name string) (Definition, error) {
+	d, err := def.LoadFile(name)
+	if err != nil {
+		return Definition{}, err
+	}
+	return d, CheckDefinition(d)
+}
+
+// split undoes errors.Join: what it joined stands on lines of its own.
+func split(err error) []error {
+	many, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what it wraps is looked at next
+	if !ok {
+		if err == nil {
+			return nil
+		}
+		return []error{err}
+	}
+	var all []error
+	lines := make([]string, 0, 4)
+	for _, one := range many.Unwrap() {
+		all = append(all, split(one)...)
+		lines = append(lines, one.Error())
+	}
+	if strings.Join(lines, "\n") != err.Error() {
+		return []error{err}
+	}
+	return all
 }
 
 // vectorTime stamps the samples of vectors.

@@ -10,25 +10,18 @@ import (
 	"github.com/commonwatt/commonwatt/meter/def"
 )
 
-// checkControl runs the test vectors of a definition's control part, and returns every difference.
-func checkControl(d Definition) error {
-	if d.Control == nil {
-		return nil
+// checkControl runs a test vector of a definition's control part.
+func checkControl(d Definition, v def.ControlVector) error {
+	err := runControl(d, v)
+	switch {
+	case v.Error == "":
+		return err
+	case err == nil:
+		return fmt.Errorf("error: got none, expected %q", v.Error)
+	case !strings.Contains(err.Error(), v.Error):
+		return fmt.Errorf("error: got %w, expected %q", err, v.Error)
 	}
-	var errs []error
-	for _, v := range d.Control.Tests {
-		err := runControl(d, v)
-		switch {
-		case v.Error != "" && (err == nil || !strings.Contains(err.Error(), v.Error)):
-			err = fmt.Errorf("error: got %w, expected %q", err, v.Error)
-		case v.Error != "":
-			err = nil
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("definition %s: control: %q: %w: %w", d.ID, v.Name, ErrVector, err))
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func runControl(d Definition, v def.ControlVector) error {

@@ -158,7 +158,7 @@ func (s *modbusSource) sample(v def.Values, asked, at time.Time, changed bool) S
 func sampleOf(v def.Values, at time.Time, d Definition) Sample {
 	sample := Sample{
 		At: at, ImportWh: v.ImportWh, ExportWh: v.ExportWh, PowerW: v.PowerW,
-		ImportTraits: v.ImportTraits, ExportTraits: v.ExportTraits, DeviceAt: v.DeviceAt, AskedAt: v.Since, Source: d.Source(),
+		ImportTraits: v.ImportTraits, ExportTraits: v.ExportTraits, DeviceAt: v.DeviceAt, AskedAt: v.Since, Source: d.Source(), Origins: v.Origins,
 	}
 	for _, f := range []struct {
 		is  bool

@@ -39,6 +39,8 @@ type Sample struct {
 	// Raw is what the device sent, for disputes: a telegram or message as it came, or the registers of a look, a line
 	// for each request. At most MaxRaw bytes; nil where the source does not keep it.
 	Raw []byte
+	// Origins say where each point is from and how the device wrote it, for a person who compares with a data sheet.
+	Origins []def.Origin
 }
 
 // MaxRaw bounds Sample.Raw, in bytes. A P1 telegram has about 1000, a look at a Modbus meter 200.

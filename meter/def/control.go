@@ -125,6 +125,8 @@ type ControlWrite struct {
 
 // ControlVector is a captured or calculated state of a device.
 type ControlVector struct {
+	// Line is where it is in its file.
+	Line      int         `yaml:"-"`
 	Name      string      `yaml:"name"`
 	Registers []Registers `yaml:"registers"`
 	// State is what the registers tell.

@@ -74,8 +74,9 @@ type Definition struct {
 	Schema int `yaml:"schema"`
 	// ID is the name used in configurations, such as eastron-sdm630.
 	ID string `yaml:"id"`
-	// Line is where the id is in its file.
-	Line int `yaml:"-"`
+	// File is the name of the file as it was given, Line where the id is in it.
+	File string `yaml:"-"`
+	Line int    `yaml:"-"`
 	// Version rises with every change that can change a number.
 	Version int `yaml:"version"`
 	// Name is for people.

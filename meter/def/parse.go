@@ -29,6 +29,7 @@ func Parse(data []byte) (Definition, error) { return ParseFile("", data) }
 func ParseFile(name string, data []byte) (Definition, error) {
 	d, problems := parse(data)
 	if len(problems) == 0 {
+		d.File = name
 		return d, nil
 	}
 	for i := range problems {
@@ -76,6 +77,11 @@ func parse(data []byte) (Definition, []Problem) {
 	d.Line, _ = place(root, "id")
 	for i := range d.Tests {
 		d.Tests[i].Line, _ = place(root, fmt.Sprintf("tests[%d]", i))
+	}
+	if d.Control != nil {
+		for i := range d.Control.Tests {
+			d.Control.Tests[i].Line, _ = place(root, fmt.Sprintf("control.tests[%d]", i))
+		}
 	}
 	return d, problems
 }

@@ -239,3 +239,23 @@ func withoutUser(text string) string {
 	}
 	return scheme + "://…" + text[at:]
 }
+
+// Examples are one address of each form.
+func Examples() []string {
+	var all []string
+	for _, s := range schemes() {
+		all = append(all, s.example)
+	}
+	return all
+}
+
+// AddressForms are examples of the addresses by which a device of a definition is reached.
+func AddressForms(d Definition) []string {
+	var forms []string
+	for _, s := range schemes() {
+		if s.serves(d) {
+			forms = append(forms, s.example)
+		}
+	}
+	return forms
+}

@@ -1,128 +1,95 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"io/fs"
+	"os"
 	"strings"
-	"text/tabwriter"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 func newMeter(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "meter", Short: "Read a meter, to set it up"}
-	c.AddCommand(newMeterReplace(s), newMeterApprove(s), newMeterRead(s))
-	return c
-}
-
-type meterReadOptions struct {
-	definition, address, dir, username, password, output string
-	unit                                                 uint8
-	timeout                                              time.Duration
-}
-
-func newMeterRead(s streams) *cobra.Command {
-	var o meterReadOptions
 	c := &cobra.Command{
-		Use:   "read",
-		Short: "Read a meter once and print what it says",
-		Long: `Reads a meter once. What the meter does not tell is shown as unknown (null in
-JSON), never as 0. Power is positive when the home imports.`,
-		Example: `  commonwatt meter read --definition eastron-sdm630 --address tcp://192.168.1.20:502 --unit 1
-  commonwatt meter read --definition tasmota --address mqtt://192.168.1.5:1883/kitchen --output json`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), s) },
+		Use: "meter", Short: "Find, read and replace meters, and check their definitions",
+		Long: `Sets up the meters of a home: which kinds there are (list), what is at an address
+(detect), what a meter says and where (read), and whether a definition of one's own is
+right (check). None of these needs a running agent or a home's folder.`,
 	}
-	known := "see the manual"
-	if ids, err := definitionIDs(""); err == nil {
-		known = strings.Join(ids, ", ")
-	}
-	f := c.Flags()
-	f.StringVar(&o.definition, "definition", "", "what the device is: "+known)
-	f.StringVar(&o.address, "address", "", "tcp://HOST:PORT (Modbus) or mqtt://HOST:PORT/TOPIC")
-	f.Uint8Var(&o.unit, "unit", 0, "Modbus unit id (default: the definition's)")
-	f.StringVar(&o.dir, "definitions", "", "folder with device definitions of your own")
-	f.StringVar(&o.username, "username", "", "for the MQTT broker")
-	f.StringVar(&o.password, "password", "", "for the MQTT broker")
-	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long to wait for an answer or a message")
-	addOutput(c, &o.output, "table", "json")
+	c.AddCommand(newMeterList(s), newMeterRead(s), newMeterCheck(s), newMeterReplace(s), newMeterApprove(s))
 	return c
 }
 
-func definitionIDs(dir string) ([]string, error) {
-	ds, err := meter.Definitions(dir)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, len(ds))
-	for i, d := range ds {
-		ids[i] = d.ID
-	}
-	return ids, nil
+// meterAccess are the settings by which a device is reached; read and detect share them.
+type meterAccess struct {
+	address, dir, username, password, passwordFile, ca, cert, key string
+	timeout                                                       time.Duration
 }
 
-func (o *meterReadOptions) run(ctx context.Context, s streams) error {
-	if o.definition == "" || o.address == "" {
-		return usagef("--definition and --address are needed")
+func (a *meterAccess) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&a.address, "address", "", "where the device is, such as "+strings.Join(meter.Examples(), ", "))
+	f.StringVar(&a.dir, "definitions", "", "folder with device definitions of your own")
+	f.StringVar(&a.username, "username", "", "for a broker or a web server")
+	f.StringVar(&a.password, "password", "", "for a broker or a web server; others can see it in the list of processes")
+	f.StringVar(&a.passwordFile, "password-file", "", "file with the password")
+	f.StringVar(&a.ca, "ca", "", "PEM file with the certificates that may sign the server's")
+	f.StringVar(&a.cert, "cert", "", "PEM file with our own certificate, where the server asks for one")
+	f.StringVar(&a.key, "key", "", "PEM file with the key of --cert")
+}
+
+// config checks what belongs together and reads the password.
+func (a *meterAccess) config() (meter.Config, error) {
+	c := meter.Config{
+		Address: a.address, DefinitionsDir: a.dir, Username: a.username, Password: a.password,
+		TLS: meter.TLS{CAFile: a.ca, CertFile: a.cert, KeyFile: a.key},
 	}
-	if o.timeout <= 0 {
-		return usagef("--timeout: got %v, want more than 0", o.timeout)
-	}
-	src, err := meter.Open(ctx, meter.Config{
-		Definition: o.definition, Address: o.address, Unit: o.unit, DefinitionsDir: o.dir,
-		Username: o.username, Password: o.password,
-	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	sample, err := src.Read(ctx)
-	if err = errors.Join(err, src.Close()); err != nil {
-		return &problem{
-			exitFailed, fmt.Errorf("reading %s at %s: %w", o.definition, o.address, err),
-			"check cable, address and unit; --timeout waits longer",
+	if a.passwordFile != "" {
+		if a.password != "" {
+			return meter.Config{}, usagef("--password and --password-file: got both, want one")
 		}
-	}
-	if o.output == "json" {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(sample)
-	}
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	for _, row := range [][2]string{
-		{"import", known(sample.ImportWh, "Wh")},
-		{"export", known(sample.ExportWh, "Wh")},
-		{"power", known(sample.PowerW, "W")},
-		{"quality", sample.Quality.String()},
-		{"maker", text(sample.Identity.Maker)},
-		{"model", text(sample.Identity.Model)},
-		{"serial", text(sample.Identity.Serial)},
-		{"firmware", text(sample.Identity.Firmware)},
-	} {
-		if _, err := fmt.Fprintf(w, "%s\t%s\n", row[0], row[1]); err != nil {
-			return err
+		data, err := os.ReadFile(a.passwordFile)
+		if err != nil {
+			return meter.Config{}, &problem{exitUsage, fmt.Errorf("--password-file: %w", err), ""}
 		}
+		c.Password = strings.TrimRight(string(data), "\r\n")
 	}
-	return w.Flush()
+	if a.timeout <= 0 {
+		return meter.Config{}, usagef("--timeout: got %v, want more than 0", a.timeout)
+	}
+	return c, nil
 }
 
-func known[T uint64 | int64](v *T, unit string) string {
-	if v == nil {
-		return "unknown"
+// meterHint says what a person can do about a device that does not answer, or not rightly.
+func meterHint(err error, address string) string {
+	serial := strings.HasPrefix(address, "rtu:") || strings.HasPrefix(address, "p1:")
+	switch {
+	case errors.Is(err, meter.ErrPayload):
+		return ""
+	case errors.Is(err, fs.ErrPermission) && serial:
+		return "you may not open the port: add yourself to the group dialout (sudo usermod -aG dialout $USER) and log in again"
+	case errors.Is(err, fs.ErrNotExist) && serial:
+		return "there is no such port: is the adapter plugged in? ls /dev/serial/by-id shows those that are"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return ""
+	case errors.Is(err, syscall.EBUSY):
+		return "another program has the port; fuser shows which, and only one can have it"
+	case errors.Is(err, def.ErrWrongDevice):
+		return "something else is there: `commonwatt meter detect --address " + address + "` says what it may be"
+	case errors.Is(err, def.ErrRefused):
+		return "the device answers, but has no such registers: is it this kind, and this unit? `commonwatt meter detect` may tell"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "check cable, address and unit: nothing listens at this port; many devices need Modbus or MQTT switched on first"
+	case serial:
+		return "check cable (A and B swapped?), unit, baud and parity: many meters come with 9600 and parity N, some with E; --timeout waits longer"
+	case strings.HasPrefix(address, "mqtt"):
+		return "check broker, name and topic; --timeout waits longer for a message"
 	}
-	return strconv.FormatInt(int64(*v), 10) + " " + unit
-}
-
-func text(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
+	return "check cable, address and unit; --timeout waits longer"
 }

@@ -52,7 +52,11 @@ func parse(data []byte) (Definition, []Problem) {
 		return Definition{}, []Problem{explain(err)}
 	}
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return Definition{}, []Problem{{Reason: fmt.Sprintf("got %d documents, expected one definition", len(file.Docs))}}
+		got := "nothing"
+		if len(file.Docs) > 1 {
+			got = fmt.Sprintf("%d documents", len(file.Docs))
+		}
+		return Definition{}, []Problem{{Reason: "got " + got + ", expected one definition"}}
 	}
 	root := file.Docs[0].Body
 	if problems := schemaProblems(root); problems != nil {

@@ -214,10 +214,11 @@ type Message struct {
 	Scalar bool `yaml:"scalar,omitempty"`
 }
 
-// Fault is a list of strings in a message; any of Values in it spoils the sample.
+// Fault is a value in a message, or a list of them; any of Values in it spoils the sample. "*" in the path is any element
+// of a list.
 type Fault struct {
 	Message string   `yaml:"message"`
-	Path    []string `yaml:"path"`
+	Path    []string `yaml:"path,omitempty"`
 	Values  []string `yaml:"values"`
 }
 
@@ -314,7 +315,7 @@ type IdentityPoint struct {
 	Expect []string `yaml:"expect,omitempty"`
 	// Optional: a device that answers with an exception is of an older kind and has no such register.
 	Optional bool `yaml:"optional,omitempty"`
-	// Device: the {device} part of the topic.
+	// Device: the {device} part of the topic, which other transports, and so From, may stand beside.
 	Device bool    `yaml:"device,omitempty"`
 	From   []Place `yaml:"from,omitempty"`
 }

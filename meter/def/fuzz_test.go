@@ -3,6 +3,7 @@ package def_test
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -74,35 +75,35 @@ func FuzzDefinition(f *testing.F) {
 	})
 }
 
-// FuzzMQTTPayload: any payload gives values that can be, or unknown ones, or an error.
-func FuzzMQTTPayload(f *testing.F) {
+// FuzzMessages: any payload, published or answered, JSON or a scalar, gives values that can be, or unknown ones, or an
+// error, and always the same.
+func FuzzMessages(f *testing.F) {
 	var defs []def.Definition
 	all, err := def.Load("")
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, d := range all {
-		if d.Protocol != def.ProtocolMQTT || d.MQTT.Format == def.FormatSigned {
+		if (d.MQTT == nil && d.HTTP == nil) || (d.MQTT != nil && d.MQTT.Format == def.FormatSigned) {
 			continue
 		}
 		for _, v := range d.Tests {
-			for i, m := range v.Messages {
-				f.Add(len(defs), i, []byte(m.Payload))
+			for _, m := range v.Messages {
+				f.Add(len(defs), m.Topic == "", []byte(m.Payload))
 			}
 		}
 		defs = append(defs, d)
 	}
-	f.Fuzz(func(t *testing.T, which, kind int, payload []byte) {
-		d := defs[uint(which)%uint(len(defs))]
-		topics, err := d.ResolveTopic("kitchen")
-		if err != nil {
-			t.Fatal(err)
+	f.Add(0, true, []byte(strings.Repeat("[", 1000)))
+	f.Fuzz(func(t *testing.T, which int, asked bool, payload []byte) {
+		d := &defs[uint(which)%uint(len(defs))]
+		asked = d.HTTP != nil && (asked || d.MQTT == nil)
+		first, err := hearEverywhere(d, asked, payload)
+		again, err2 := hearEverywhere(d, asked, payload)
+		if (err == nil) != (err2 == nil) || !same(first.ImportWh, again.ImportWh) || !same(first.ExportWh, again.ExportWh) {
+			t.Fatalf("the same message to two decoders: %+v, %v and %+v, %v", first, err, again, err2)
 		}
-		message := d.MQTT.Messages[uint(kind)%uint(len(d.MQTT.Messages))]
-		topic := strings.Replace(message.Topics[0], "{device}", "kitchen", 1)
-		dec := d.NewDecoder(topics)
-		first, ok, err := dec.Decode(topic, payload, false, time.Unix(1e9, 0))
-		if err != nil && (ok || first.ImportWh != nil || first.ExportWh != nil) {
+		if err != nil && (first.ImportWh != nil || first.ExportWh != nil) {
 			t.Fatalf("an error and values: %+v, %v", first, err)
 		}
 		for _, wh := range []*uint64{first.ImportWh, first.ExportWh} {
@@ -110,9 +111,73 @@ func FuzzMQTTPayload(f *testing.F) {
 				t.Fatalf("a counter of %d Wh", *wh)
 			}
 		}
-		again, ok2, err2 := dec.Decode(topic, payload, false, time.Unix(1e9, 0))
-		if ok != ok2 || (err == nil) != (err2 == nil) || !same(first.ImportWh, again.ImportWh) || !same(first.ExportWh, again.ExportWh) {
-			t.Fatalf("the same message twice: %+v and %+v", first, again)
+	})
+}
+
+// hearEverywhere gives a payload to a new decoder as every message of the device.
+func hearEverywhere(d *def.Definition, asked bool, payload []byte) (def.Values, error) {
+	at := time.Unix(1e9, 0)
+	if asked {
+		answers := map[string][]byte{}
+		for _, m := range d.HTTP.Messages {
+			answers[m.Name] = payload
+		}
+		return d.NewAnswerDecoder().Answers(answers, at)
+	}
+	topics, err := d.ResolveTopic("kitchen")
+	if err != nil {
+		return def.Values{}, err
+	}
+	dec := d.NewDecoder(topics)
+	var last def.Values
+	for _, m := range d.MQTT.Messages {
+		v, ok, err := dec.Decode(strings.Replace(m.Topics[0], "{device}", "kitchen", 1), payload, false, at)
+		if err != nil {
+			return def.Values{}, err
+		}
+		if ok {
+			last = v
+		}
+	}
+	return last, nil
+}
+
+// FuzzScalar: a payload is a number only if it reads as one, and then the number it is.
+func FuzzScalar(f *testing.F) {
+	d, err := def.Parse([]byte(builtin(f, "opendtu")))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"1234.567", " 5\r\n", "1e3", "-1", "+1", "0x10", "1,5", "nan", "NaN", "Infinity", "null", "", "1 kWh", ".5", "5.", "00012", "1_000", "9223372036854775.807", "9223372036854775.808", "٣"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		topics, err := d.ResolveTopic("solar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, ok, err := d.NewDecoder(topics).Decode("solar/ac/yieldtotal", payload, false, time.Unix(1e9, 0))
+		if len(payload) > def.MaxPayload {
+			if err == nil {
+				t.Fatal("no error for a payload that is too large")
+			}
+			return
+		}
+		if err != nil || !ok {
+			t.Fatalf("%q: got %v, %v, expected a sample", payload, ok, err)
+		}
+		text := strings.TrimSpace(string(payload))
+		exact, plain := new(big.Rat).SetString(text)
+		plain = plain && len(text) <= 40 && strings.Trim(text, "0123456789.-eE+") == "" && strings.IndexAny(text, "0123456789") <= 1 && text[0] != '+' && text[0] != '.'
+		if v.ExportWh == nil {
+			return
+		}
+		if !plain {
+			t.Fatalf("%q became %d Wh", payload, *v.ExportWh)
+		}
+		off := new(big.Rat).Sub(exact.Mul(exact, big.NewRat(1000, 1)), new(big.Rat).SetInt(new(big.Int).SetUint64(*v.ExportWh)))
+		if off.Abs(off).Cmp(big.NewRat(1, 2)) > 0 {
+			t.Fatalf("%q became %d Wh", payload, *v.ExportWh)
 		}
 	})
 }

@@ -69,20 +69,29 @@ func followAll(list []any, path []string, count int) (any, bool) {
 	return all, true
 }
 
-func hasFault(root any, f Fault) bool {
-	value, _ := follow(root, f.Path, 0)
-	switch value := value.(type) {
-	case []any:
-		return slices.ContainsFunc(value, func(item any) bool { return isFault(item, f.Values) })
-	default:
-		return isFault(value, f.Values)
+// hasFault looks for a fault at a path, where "*" is any element of a list.
+func hasFault(root any, f Fault) bool { return faultAt(root, f.Path, f.Values) }
+
+func faultAt(node any, path, values []string) bool {
+	if len(path) == 0 {
+		if list, ok := node.([]any); ok {
+			return slices.ContainsFunc(list, func(item any) bool { return isFault(item, values) })
+		}
+		return isFault(node, values)
 	}
+	if list, ok := node.([]any); ok && path[0] == every {
+		return slices.ContainsFunc(list, func(item any) bool { return faultAt(item, path[1:], values) })
+	}
+	child, ok := follow(node, path[:1], 0)
+	return ok && faultAt(child, path[1:], values)
 }
 
 func isFault(value any, faults []string) bool {
 	switch value := value.(type) {
 	case string:
 		return slices.Contains(faults, value)
+	case scalarText:
+		return slices.Contains(faults, string(value))
 	case bool:
 		return slices.Contains(faults, strconv.FormatBool(value))
 	case json.Number:

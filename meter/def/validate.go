@@ -150,12 +150,12 @@ func (d *Definition) checkIdentity(c *checker, check func(string, *IdentityPoint
 		given := 0
 		registers := p.Function != 0 || p.Type != "" || p.Block != ""
 		proven := registers && len(p.Expect) > 0
-		for _, is := range []bool{p.Text != "" && !proven, registers, p.Device, len(p.From) > 0} {
+		for _, is := range []bool{p.Text != "" && !proven, registers, p.Device || len(p.From) > 0} {
 			if is {
 				given++
 			}
 		}
-		c.want(given == 1 || (given == 0 && d.Protocol == ProtocolSunSpec), field, given, "one way to find it: text, registers, device or from")
+		c.want(given == 1 || (given == 0 && d.Protocol == ProtocolSunSpec), field, given, "one way to find it: text, registers, or device and from")
 		check(field, p)
 	}
 }

@@ -151,8 +151,10 @@ func (d *Definition) checkFaults(c *checker, part string, faults []Fault) {
 	c.want(len(faults) <= maxList, part+".faults", len(faults), "at most 64")
 	for i, f := range faults {
 		field := fmt.Sprintf("%s.faults[%d]", part, i)
-		d.checkPlace(c, field, Place{Message: f.Message, Path: f.Path})
-		c.want(len(f.Values) > 0 && !slices.Contains(f.Path, every), field+".values", len(f.Values), `the texts that mean a fault, and no "*"`)
+		known, scalar := d.message(f.Message)
+		c.want(known > 0, field+".message", strconv.Quote(f.Message), "the name of a message")
+		c.want((len(f.Path) == 0) == scalar && len(f.Path) <= maxList && !slices.Contains(f.Path, ""), field+".path", f.Path, "at least one key, or none for a scalar message")
+		c.want(len(f.Values) > 0, field+".values", "none", "the texts that mean a fault")
 	}
 }
 

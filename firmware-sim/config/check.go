@@ -47,6 +47,8 @@ func (c *checker) check(cfg *Config) {
 	c.between("location.latitude", cfg.Location.Latitude, -90, 90)
 	c.between("location.longitude", cfg.Location.Longitude, -180, 180)
 	c.between("weather.cloudiness", cfg.Weather.Cloudiness, 0, 1)
+	c.between("weather.mean_celsius", cfg.Weather.MeanCelsius, -30, 40)
+	c.between("weather.swing_celsius", cfg.Weather.SwingCelsius, 0, 40)
 	if len(cfg.Homes) == 0 || len(cfg.Homes) > maxHomes {
 		c.report("homes", "got %d homes, want 1 to %d", len(cfg.Homes), maxHomes)
 	}
@@ -131,6 +133,7 @@ func (c *checker) home(key string, h *Home) {
 		c.between(key+".battery.min_soc", b.MinSoC, 0, maxMinSoC)
 		c.between(key+".battery.standing_w", b.StandingW, 0, maxStandingW)
 	}
+	c.living(key, h)
 	if len(h.Devices) == 0 || len(h.Devices) > maxDevices {
 		c.report(key+".devices", "got %d devices, want 1 to %d", len(h.Devices), maxDevices)
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/commonwatt/commonwatt/firmware-sim/home"
 )
 
 // Config is a whole file, with defaults filled in and checked.
@@ -42,9 +44,13 @@ type Location struct {
 	Longitude float64 `yaml:"longitude"`
 }
 
-// Weather is the street's climate: 0 always clear, 1 always covered.
+// Weather is the street's climate. Cloudiness: 0 always clear, 1 always covered.
+// The temperatures are the mean of all hours of a year, and half the distance
+// between the means of January and July.
 type Weather struct {
-	Cloudiness float64 `yaml:"cloudiness"`
+	Cloudiness   float64 `yaml:"cloudiness"`
+	MeanCelsius  float64 `yaml:"mean_celsius"`
+	SwingCelsius float64 `yaml:"swing_celsius"`
 }
 
 // Listen is the address of a server.
@@ -85,7 +91,12 @@ type Home struct {
 	Load    Load     `yaml:"load"`
 	Solar   *Solar   `yaml:"solar"`
 	Battery *Battery `yaml:"battery"`
-	Devices []Device `yaml:"devices"`
+	// Occupancy says when nobody is there: workers, family, home-office or retired;
+	// "": somebody always is.
+	Occupancy string    `yaml:"occupancy"`
+	HeatPump  *HeatPump `yaml:"heat_pump"`
+	Car       *Car      `yaml:"car"`
+	Devices   []Device  `yaml:"devices"`
 }
 
 // Load is a model or a recording.
@@ -186,7 +197,7 @@ func Default() *Config {
 	return &Config{
 		Interval: 15 * time.Minute,
 		Location: Location{Latitude: 52, Longitude: 4.4},
-		Weather:  Weather{Cloudiness: 0.7},
+		Weather:  Weather{Cloudiness: 0.7, MeanCelsius: home.Temperate.Mean, SwingCelsius: home.Temperate.Swing},
 	}
 }
 
@@ -249,6 +260,12 @@ func (c *Config) fill() {
 	for i := range c.Homes {
 		if s := c.Homes[i].Solar; s != nil && s.CSV == "" && s.Azimuth == 0 && s.Tilt == 0 {
 			s.Azimuth, s.Tilt = 180, 35
+		}
+		if p := c.Homes[i].HeatPump; p != nil {
+			fillHeatPump(p)
+		}
+		if car := c.Homes[i].Car; car != nil {
+			fillCar(car)
 		}
 		if b := c.Homes[i].Battery; b != nil && b.Efficiency == 0 {
 			b.Efficiency = 0.95

@@ -16,6 +16,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var testKinds = Kinds{
 	"eastron-sdm630":    {Modbus: true},
+	"sunspec-battery":   {Modbus: true, Obeys: true},
 	"sunspec-meter":     {Modbus: true},
 	"tasmota":           {MQTT: true, HTTP: true},
 	"commonwatt-signed": {MQTT: true, Signs: true},
@@ -33,7 +34,10 @@ homes:
   - id: home-1
     load: {model: household, yearly_kwh: 3500}
     solar: {kwp: 6}
-    battery: {kwh: 10, kw: 5}
+    battery: {kwh: 10, kw: 5, min_soc: 5, standing_w: 15}
+    occupancy: family
+    heat_pump: {kw: 8}
+    car: {kw: 7.4, km_per_year: 9000}
     devices:
       - {role: grid, definition: eastron-sdm630, unit: 1}
       - role: solar
@@ -58,12 +62,15 @@ func TestValid(t *testing.T) {
 			Rate:  90,
 		},
 		Interval: 15 * time.Minute, Refresh: 3 * time.Minute, Seed: 42,
-		Location: Location{Latitude: 52, Longitude: 4.4}, Weather: Weather{Cloudiness: 0.7},
+		Location: Location{Latitude: 52, Longitude: 4.4}, Weather: Weather{Cloudiness: 0.7, MeanCelsius: 10.5, SwingCelsius: 7.3},
 		Modbus: &Listen{"127.0.0.1:0"}, MQTT: &MQTT{Broker: "mqtt://127.0.0.1:1883"}, Control: &Listen{"127.0.0.1:0"},
 		Homes: []Home{
 			{
 				ID: "home-1", Load: Load{Model: "household", YearlyKWh: 3500}, Solar: &Solar{KWP: 6, Azimuth: 180, Tilt: 35},
-				Battery: &Battery{KWh: 10, KW: 5, Efficiency: 0.95},
+				Battery:   &Battery{KWh: 10, KW: 5, Efficiency: 0.95, MinSoC: 5, StandingW: 15},
+				Occupancy: "family",
+				HeatPump:  &HeatPump{KW: 8, LossWK: 207, Celsius: 20.5, WaterKWh: 6},
+				Car:       &Car{KW: 7.4, Phases: 1, KMPerYear: 9000, KWhPer100KM: 18, BatteryKWh: 60},
 				Devices: []Device{
 					{Role: "grid", Definition: "eastron-sdm630", Unit: 1},
 					{Role: "solar", Definition: "commonwatt-signed", Topic: "home-1/sun", Key: "conf/keys/sun.seed"},

@@ -128,6 +128,14 @@ func (h *History) Moment(ctx context.Context, at int64) (Moment, error) {
 	return h.home.Moment(h.until(s, index, at), control, at), nil
 }
 
+// Mean is the mean power of one of the home's sources over a time. Sources
+// belong to the history, so it is asked.
+func (h *History) Mean(s Source, from, to int64) MilliWatts {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return MilliWatts(int64(energyBetween(s, from, to)) / max(1, to-from))
+}
+
 // At is the state at a refresh and at the one before it. A refresh before the
 // beginning of time is answered with the beginning.
 func (h *History) At(ctx context.Context, index int64) (state, before State, err error) {

@@ -154,14 +154,9 @@ func (h *Home) Moment(s State, c Control, at int64) Moment {
 			battery: c.Battery.powerAt(at), output: h.output(c.Output).powerAt(at), export: c.Export.powerAt(at),
 			solarOnly: c.SolarOnly, off: c.Off,
 		}
-		// A tenth of a second's energy: below that a battery is full, or empty.
-		up, down := b.most(s.Stored, &c, 100)
-		if up > 0 || b.limit(100) == 0 && s.Stored < b.ceiling(&c) {
-			q.up = int64(b.Power)
-		}
-		if down > 0 || b.limit(100) == 0 && s.Stored > b.floor(&c) {
-			q.down = int64(b.Power)
-		}
+		// What it can do for the second to come.
+		up, down := b.most(s.Stored, &c, second)
+		q.up, q.down = b.power(up), b.power(down)
 		battery, solar := q.decide()
 		m.Curtailed = m.Solar - MilliWatts(solar)
 		m.Battery, m.Solar = MilliWatts(battery), MilliWatts(solar)
@@ -172,4 +167,15 @@ func (h *Home) Moment(s State, c Control, at int64) Moment {
 	}
 	m.Grid = m.Load - m.Solar + m.Battery
 	return m
+}
+
+const second = 1000 // milliseconds
+
+// power is the power with which an energy is taken or given within a second: all
+// of the battery's if that is what it is limited by, else less.
+func (b *Battery) power(e MilliWattHours) int64 {
+	if e >= b.limit(second) {
+		return int64(b.Power)
+	}
+	return int64(MeanPower(e, second))
 }

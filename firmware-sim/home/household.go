@@ -83,6 +83,7 @@ type Household struct {
 	shift      float64 // hours this home gets up later (or earlier)
 	cooling    int64   // phase of the compressor
 	local      int64   // milliseconds that local time is ahead of UTC
+	occupancy  *Occupancy
 	days       [2]householdDay
 }
 
@@ -101,7 +102,7 @@ func NewHousehold(yearlyKWh float64, longitude float64, homeSeed uint64) *Househ
 		mean:    yearlyKWh * 1000 / (365.25 * 24),
 		shift:   2*unit(random(homeSeed, streamHousehold, 0)) - 1,
 		cooling: int64(random(homeSeed, streamHousehold, 1) % coolingPeriodMS),
-		local:   int64(math.Round(longitude/15)) * hourMS,
+		local:   localTime(longitude),
 	}
 	var daily float64
 	for _, a := range appliances {
@@ -111,6 +112,35 @@ func NewHousehold(yearlyKWh float64, longitude float64, homeSeed uint64) *Househ
 	for m := range dayMinutes {
 		h.presence += h.shape(m) / dayMinutes
 	}
+	return h
+}
+
+// awayShare is what is left of presence while nobody is there.
+const awayShare = 0.25
+
+// Occupied makes the load that of people who are sometimes out: less presence
+// then, machines that wait until somebody is back, and more of both at the other
+// times, so that a year's energy stays what it is. It is called before the first
+// question.
+func (h *Household) Occupied(o *Occupancy) *Household {
+	var all, kept, holidays float64
+	for day := range int64(365) {
+		from, to := o.Away(day)
+		for m := range dayMinutes {
+			shape := h.shape(m)
+			all += shape
+			if m >= from && m < to {
+				shape *= awayShare
+			}
+			kept += shape
+		}
+		if to-from == dayMinutes {
+			holidays++
+		}
+	}
+	h.occupancy = o
+	h.presence *= kept / all
+	h.runsFactor /= 1 - holidays/365
 	return h
 }
 
@@ -153,15 +183,21 @@ func (h *Household) fill(d *householdDay, day int64) {
 	presence := sharePresence * h.mean * season * mood * week / (weekMeanFactor * h.presence)
 	standby, compressor := shareStandby*h.mean, shareCooling*h.mean/coolingDuty
 	start := day*dayMS - h.local
+	from, to := h.occupancy.Away(day)
 	for m := range watts {
 		watts[m] = standby + presence*h.shape(m)
+		if m >= from && m < to {
+			watts[m] = standby + awayShare*presence*h.shape(m)
+		}
 		phase := start + int64(m)*minuteMS + h.cooling
 		if phase -= floorDiv(phase, coolingPeriodMS) * coolingPeriodMS; float64(phase) < coolingDuty*coolingPeriodMS {
 			watts[m] += compressor
 		}
 	}
-	for i := range appliances {
-		h.run(&appliances[i], rng, &watts)
+	if to-from < dayMinutes {
+		for i := range appliances {
+			h.run(&appliances[i], rng, &watts, from, to)
+		}
 	}
 	d.day, d.filled = day, true
 	for m, w := range watts {
@@ -170,8 +206,9 @@ func (h *Household) fill(d *householdDay, day int64) {
 }
 
 // run draws a day's runs of one appliance. A run that would pass midnight
-// starts earlier, so that a day can be computed without its neighbours.
-func (h *Household) run(a *appliance, rng *rand.Rand, watts *[dayMinutes]float64) {
+// starts earlier, so that a day can be computed without its neighbours; one that
+// would begin while nobody is there begins after their return.
+func (h *Household) run(a *appliance, rng *rand.Rand, watts *[dayMinutes]float64, from, to int) {
 	expected := a.perDay * h.runsFactor
 	runs := int(expected)
 	if rng.Float64() < expected-float64(runs) {
@@ -188,7 +225,11 @@ func (h *Household) run(a *appliance, rng *rand.Rand, watts *[dayMinutes]float64
 			pick -= int(a.hours[hour])
 			hour++
 		}
-		start := min(hour*60+rng.IntN(60), dayMinutes-length)
+		start := hour*60 + rng.IntN(60)
+		if start >= from && start < to {
+			start = to + rng.IntN(300)
+		}
+		start = min(start, dayMinutes-length)
 		for m := range length {
 			if m < a.minutes {
 				watts[start+m] += float64(a.watts)

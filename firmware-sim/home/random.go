@@ -10,6 +10,11 @@ const (
 	streamDay
 	streamBattery
 	streamCounter
+	streamAway
+	streamHoliday
+	streamCar
+	streamHeat
+	streamAir = 64 // and the one after it
 )
 
 // mix is the finaliser of splitmix64 (Steele, Lea, Flood: "Fast splittable

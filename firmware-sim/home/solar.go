@@ -11,6 +11,7 @@ type Sky struct {
 	// always covered, 0.7 a changing one under which a southern roof at 52° north
 	// yields about 1000 kWh a year and kWp.
 	Cloudiness float64
+	Climate    Climate
 }
 
 // Lifetimes of what the cloud field is made of: weather systems, a half day's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
@@ -84,7 +85,7 @@ func follow(d device.Inverter, at int64) ([]home.Piece, error) {
 // condition is what the inverter measures at a community time.
 func (i *inverter) condition(ctx context.Context, index, at int64) (device.Condition, error) {
 	at = max(at, index*i.house.refresh) // a wall clock that was set back
-	reading, err := i.meter.Reading(ctx, index)
+	reading, err := i.meter.ShownAt(ctx, time.UnixMilli(at), index)
 	if err != nil {
 		return device.Condition{}, err
 	}
@@ -139,6 +140,7 @@ type Orders struct {
 	Role, Definition string
 	home.Moment
 	Rating device.Rating
+	Now    int64 // of the moment, milliseconds
 	Until  int64 // when that changes if nobody writes again; math.MaxInt64: never
 }
 
@@ -155,6 +157,6 @@ func (s *Street) Orders(ctx context.Context, h *House) (*Orders, error) {
 	_, until := (*h.inverter.now.Load()).Control(c.Now)
 	return &Orders{
 		Role: h.inverter.meter.Role, Definition: h.inverter.meter.Definition,
-		Moment: c.Moment, Rating: h.rating(), Until: until,
+		Moment: c.Moment, Rating: h.rating(), Now: c.Now, Until: until,
 	}, nil
 }

@@ -124,12 +124,18 @@ func (s *Street) again(line []byte) error {
 	if !ok || house.inverter == nil || house.inverter.meter.Role != r.Role {
 		return fmt.Errorf("%w: home %.80q has no inverter with role %.20q", ErrJournal, r.Home, r.Role)
 	}
+	if r.At < s.first*s.refresh || r.At > (s.first+maxRefreshes)*s.refresh {
+		return fmt.Errorf("%w: a command at %d, want %d to %d", ErrJournal, r.At, s.first*s.refresh, (s.first+maxRefreshes)*s.refresh)
+	}
 	err := house.inverter.write(r.At, r.Address, r.Words, func(at int64) error {
 		if at != r.At {
 			return fmt.Errorf("%w: a command at %d after one at %d", ErrJournal, r.At, at)
 		}
 		return nil
 	})
+	if errors.Is(err, ErrJournal) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("register %d of %s: %w: was the configuration changed?", r.Address, r.Home, err)
 	}

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
-	"github.com/commonwatt/commonwatt/firmware-sim/device"
-	"github.com/commonwatt/commonwatt/firmware-sim/home"
 )
 
 // Errors of questions about an instant.
@@ -44,17 +41,6 @@ type Street struct {
 	pushers []Pusher
 	journal *journal // nil: commands are not kept
 	last    int64    // the newest command in it when it was opened
-}
-
-// House is one home with its meters.
-type House struct {
-	ID     string
-	Meters []*Meter
-
-	history  *home.History
-	home     *home.Home
-	refresh  int64
-	inverter *inverter // nil: nothing here obeys
 }
 
 // New builds the street of a configuration and reads the files that it names.
@@ -96,80 +82,6 @@ func (s *Street) Close() error {
 		return nil
 	}
 	return s.journal.close()
-}
-
-// build makes a house. Its time begins one refresh before the epoch's, so that
-// its meters have a power to show from the first moment on.
-func (s *Street) build(cfg *config.Config, c config.Home) (*House, error) {
-	seed := home.Seed(cfg.Seed, c.ID)
-	h := &home.Home{}
-	if c.Load.CSV != "" {
-		profile, err := readProfile(c.Load.CSV, 1000)
-		if err != nil {
-			return nil, err
-		}
-		h.Load = profile
-	} else {
-		h.Load = home.NewHousehold(c.Load.YearlyKWh, cfg.Location.Longitude, seed)
-	}
-	if c.Solar != nil {
-		if c.Solar.CSV != "" {
-			profile, err := readProfile(c.Solar.CSV, c.Solar.KWP*1e6)
-			if err != nil {
-				return nil, err
-			}
-			h.Solar = profile
-		} else {
-			sky := home.Sky{
-				Location:   home.Location{Latitude: cfg.Location.Latitude, Longitude: cfg.Location.Longitude},
-				Seed:       cfg.Seed,
-				Cloudiness: cfg.Weather.Cloudiness,
-			}
-			h.Solar = home.NewRoof(home.Panels{KilowattPeak: c.Solar.KWP, Azimuth: c.Solar.Azimuth, Tilt: c.Solar.Tilt}, sky, seed)
-		}
-	}
-	if c.Battery != nil {
-		h.Battery = &home.Battery{
-			Capacity:   home.MilliWattHours(c.Battery.KWh * 1e6),
-			Power:      home.MilliWatts(c.Battery.KW * 1e6),
-			Efficiency: int64(c.Battery.Efficiency*1e6 + 0.5),
-			Floor:      home.MilliWattHours(c.Battery.KWh * c.Battery.MinSoC * 1e4),
-			Standing:   home.MilliWatts(c.Battery.StandingW * 1000),
-		}
-		h.Stored = h.Battery.InitialCharge(seed)
-	}
-	for _, d := range c.Devices {
-		if d.Role == config.RoleInverter {
-			h.Hybrid = true
-			h.Rated = max(h.Battery.Power, home.MilliWatts(c.Solar.KWP*1e6))
-		}
-	}
-	house := &House{ID: c.ID, home: h, refresh: s.refresh, history: home.NewHistory(h, s.refresh, s.first-1)}
-	for _, d := range c.Devices {
-		m, err := newMeter(s, house, d, seed)
-		if err != nil {
-			return nil, fmt.Errorf("%s meter: %w", d.Role, err)
-		}
-		m.Transports = transports(cfg, m.Kind, d)
-		house.Meters = append(house.Meters, m)
-		if obeys, ok := m.Device.(device.Inverter); ok {
-			house.inverter = newInverter(house, m, obeys)
-		}
-	}
-	return house, nil
-}
-
-func readProfile(file string, scale float64) (*home.Profile, error) {
-	f, err := os.Open(file) //nolint:gosec // G304: the configuration named the file
-	if err != nil {
-		return nil, fmt.Errorf("opening a profile: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	p, err := home.ReadProfile(f, scale)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", file, err)
-	}
-	return p, nil
 }
 
 // Prepare integrates all histories up to now, on as many processors as there
@@ -246,35 +158,4 @@ func (s *Street) IndexAt(at time.Time) (int64, error) {
 		return 0, fmt.Errorf("%s is %w, it is %s now", at.Format(time.RFC3339), ErrFuture, now.Format(time.RFC3339))
 	}
 	return s.index(at), nil
-}
-
-// Flows are the mean powers of a house over the last refresh period, in mW,
-// and what its battery holds. Grid is positive when the house imports, Battery
-// when it charges. A part that the house does not have is nil.
-type Flows struct {
-	Load, Grid     home.MilliWatts
-	Solar, Battery *home.MilliWatts
-	Stored         *home.MilliWattHours
-}
-
-// Flows are those at a refresh.
-func (h *House) Flows(ctx context.Context, index int64) (Flows, error) {
-	s, before, err := h.history.At(ctx, index)
-	if err != nil {
-		return Flows{}, err
-	}
-	power := func(e home.MilliWattHours) home.MilliWatts { return home.MeanPower(e, h.refresh) }
-	f := Flows{
-		Load: power(s.Load - before.Load),
-		Grid: power(s.Import - before.Import - s.Export + before.Export),
-	}
-	if h.home.Solar != nil {
-		solar := power(s.Solar - before.Solar)
-		f.Solar = &solar
-	}
-	if h.home.Battery != nil {
-		battery, stored := power(s.Charge-before.Charge-s.Discharge+before.Discharge), s.Stored
-		f.Battery, f.Stored = &battery, &stored
-	}
-	return f, nil
 }

@@ -124,109 +124,112 @@ func drawRegister(t *rapid.T, i int) register {
 	return r
 }
 
+// summed is a point of one to three registers, and what the dumb decoder makes of them.
+type summed struct {
+	name   string
+	point  def.Point
+	words  []uint16
+	sum    *big.Rat
+	step   *big.Rat // of the coarsest float, or else of the finest integer
+	float  bool
+	known  bool
+	broken bool // one of them is no number
+}
+
+func drawSum(t *rapid.T) summed {
+	n := rapid.IntRange(1, 3).Draw(t, "registers")
+	s := summed{name: def.PointImport, point: def.Point{Block: "b", Unit: "Wh"}, sum: new(big.Rat), step: new(big.Rat), known: true}
+	subtract, kilo := 0, 0
+	if rapid.Bool().Draw(t, "power") {
+		s.name, s.point.Unit = def.PointPower, "W"
+		s.point.Positive = rapid.SampledFrom([]string{"", "import", "export"}).Draw(t, "positive")
+		subtract = rapid.IntRange(0, n-1).Draw(t, "subtracted")
+	}
+	if rapid.Bool().Draw(t, "kilo") {
+		s.point.Unit, kilo = "k"+s.point.Unit, 3
+	}
+	var fine *big.Rat
+	for i := range n {
+		r := drawRegister(t, i)
+		term := def.Term{Address: uint16(len(s.words)), Type: r.kind, Order: r.order, Exponent: r.exponent, Invalid: r.invalid}
+		minus := i >= n-subtract
+		switch {
+		case i == 0:
+			s.point.Type, s.point.Order, s.point.Exponent, s.point.Invalid = r.kind, r.order, r.exponent, r.invalid
+		case minus:
+			s.point.Subtract = append(s.point.Subtract, term)
+		default:
+			s.point.Add = append(s.point.Add, term)
+		}
+		s.words = append(s.words, r.words...)
+		value, last, ok := valueOf(r.kind, bits(r.words, r.order))
+		if r.invalid != nil || !ok {
+			s.known, s.broken = false, s.broken || r.invalid == nil
+			continue
+		}
+		scale := ten(r.exponent + kilo)
+		value.Mul(value, scale)
+		last.Mul(last, scale)
+		if minus {
+			value.Neg(value)
+		}
+		s.sum.Add(s.sum, value)
+		if strings.HasPrefix(r.kind, "float") {
+			s.float = true
+			if last.Cmp(s.step) > 0 {
+				s.step = last
+			}
+		} else if fine == nil || last.Cmp(fine) < 0 {
+			fine = last
+		}
+	}
+	if fine != nil && fine.Cmp(s.step) > 0 {
+		s.step = fine
+	}
+	return s
+}
+
 // TestDecodersAgree: for all types, orders, scales and sums of registers, the reader and the dumb decoder make the same
 // of the same words.
 func TestDecodersAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(1, 3).Draw(t, "registers")
-		power := rapid.Bool().Draw(t, "power")
-		kilo := rapid.Bool().Draw(t, "kilo")
-		export := power && rapid.Bool().Draw(t, "positive export")
-		subtract := 0
-		if power {
-			subtract = rapid.IntRange(0, n-1).Draw(t, "subtracted")
-		}
-		p := def.Point{Block: "b", Unit: "Wh"}
-		if power {
-			p.Unit = "W"
-		}
-		unit := 0
-		if kilo {
-			p.Unit, unit = "k"+p.Unit, 3
-		}
-		if export {
-			p.Positive = "export"
-		}
-		var words []uint16
-		sum, step, fine := new(big.Rat), new(big.Rat), (*big.Rat)(nil)
-		unknown, broken, nearest := false, false, false
-		for i := range n {
-			r := drawRegister(t, i)
-			term := def.Term{Address: uint16(len(words)), Type: r.kind, Order: r.order, Exponent: r.exponent, Invalid: r.invalid}
-			switch {
-			case i == 0:
-				p.Type, p.Order, p.Exponent, p.Invalid = r.kind, r.order, r.exponent, r.invalid
-			case i >= n-subtract:
-				p.Subtract = append(p.Subtract, term)
-			default:
-				p.Add = append(p.Add, term)
-			}
-			words = append(words, r.words...)
-			value, last, ok := valueOf(r.kind, bits(r.words, r.order))
-			switch {
-			case r.invalid != nil:
-				unknown = true
-				continue
-			case !ok:
-				unknown, broken = true, true
-				continue
-			}
-			scale := ten(r.exponent + unit)
-			value.Mul(value, scale)
-			last.Mul(last, scale)
-			if i >= n-subtract {
-				value.Neg(value)
-			}
-			sum.Add(sum, value)
-			if strings.HasPrefix(r.kind, "float") {
-				nearest = true
-				if last.Cmp(step) > 0 {
-					step = last
-				}
-			} else if fine == nil || last.Cmp(fine) < 0 {
-				fine = last
-			}
-		}
-		name := def.PointImport
-		if power {
-			name = def.PointPower
-		}
+		s := drawSum(t)
 		d := def.Definition{
-			Protocol: def.ProtocolModbus, Points: map[string]def.Point{name: p},
-			Modbus: &def.Modbus{Blocks: []def.Block{{Name: "b", Function: 3, Count: uint16(len(words))}}},
+			Protocol: def.ProtocolModbus, Points: map[string]def.Point{s.name: s.point},
+			Modbus: &def.Modbus{Blocks: []def.Block{{Name: "b", Function: 3, Count: uint16(len(s.words))}}},
 		}
-		got, err := d.ReadValues(t.Context(), held(words), def.Survey{})
+		got, err := d.ReadValues(t.Context(), held(s.words), def.Survey{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.DeviceError != broken {
-			t.Fatalf("%+v %x: device error is %v", p, words, got.DeviceError)
+		if got.DeviceError != s.broken {
+			t.Fatalf("%+v %x: device error is %v", s.point, s.words, got.DeviceError)
 		}
-		if unknown {
+		switch {
+		case !s.known:
 			if got.ImportWh != nil || got.PowerW != nil || got.OutOfRange {
-				t.Fatalf("%+v %x: got %+v, expected unknown", p, words, got)
+				t.Fatalf("%+v %x: got %+v, expected unknown", s.point, s.words, got)
 			}
-			return
+		case s.name == def.PointPower:
+			comparePower(t, got, whole(s.sum, true), s.point.Positive == "export")
+		default:
+			compareCounter(t, got, s)
 		}
-		if power {
-			comparePower(t, got, whole(sum, true), export)
-			return
-		}
-		want := whole(sum, nearest)
-		if sum.Sign() < 0 || !want.IsInt64() {
-			if got.ImportWh != nil || !got.OutOfRange {
-				t.Fatalf("%+v %x: got %+v, expected %s to be out of range", p, words, got, sum.FloatString(3))
-			}
-			return
-		}
-		if got.ImportWh == nil || got.OutOfRange || new(big.Int).SetUint64(*got.ImportWh).Cmp(want) != 0 {
-			t.Fatalf("%+v %x: got %+v, expected %s", p, words, got, want)
-		}
-		if fine != nil && fine.Cmp(step) > 0 {
-			step = fine
-		}
-		compareStep(t, got.ImportTraits.ResolutionWh, step)
 	})
+}
+
+func compareCounter(t *rapid.T, got def.Values, s summed) {
+	want := whole(s.sum, s.float)
+	if s.sum.Sign() < 0 || !want.IsInt64() {
+		if got.ImportWh != nil || !got.OutOfRange {
+			t.Fatalf("%+v %x: got %+v, expected %s to be out of range", s.point, s.words, got, s.sum.FloatString(3))
+		}
+		return
+	}
+	if got.ImportWh == nil || got.OutOfRange || new(big.Int).SetUint64(*got.ImportWh).Cmp(want) != 0 {
+		t.Fatalf("%+v %x: got %+v, expected %s", s.point, s.words, got, want)
+	}
+	compareStep(t, got.ImportTraits.ResolutionWh, s.step)
 }
 
 func comparePower(t *rapid.T, got def.Values, want *big.Int, export bool) {

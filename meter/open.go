@@ -65,12 +65,7 @@ func Open(_ context.Context, c Config) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c = c.withDefaults()
 	if c.Timeout < 0 {
 		return nil, &ConfigError{Field: "timeout", Got: c.Timeout.String(), Want: "0 or more"}
 	}
@@ -79,4 +74,14 @@ func Open(_ context.Context, c Config) (Source, error) {
 		return nil, err
 	}
 	return s.open(c, d, a) //nolint:contextcheck // a source lives until Close, not as long as the call that opened it
+}
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
 }

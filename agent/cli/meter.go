@@ -22,7 +22,7 @@ func newMeter(s streams) *cobra.Command {
 (detect), what a meter says and where (read), and whether a definition of one's own is
 right (check). None of these needs a running agent or a home's folder.`,
 	}
-	c.AddCommand(newMeterList(s), newMeterRead(s), newMeterCheck(s), newMeterReplace(s), newMeterApprove(s))
+	c.AddCommand(newMeterList(s), newMeterDetect(s), newMeterRead(s), newMeterCheck(s), newMeterReplace(s), newMeterApprove(s))
 	return c
 }
 

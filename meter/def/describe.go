@@ -49,3 +49,29 @@ func (d *Definition) Measures() []string {
 func (d *Definition) ModeNames() []string {
 	return slices.DeleteFunc(slices.Clone(ModesInOrder), func(mode string) bool { return !d.CanLead(mode) })
 }
+
+// TopicFilters are the topics of all devices of the kind, with wildcards: the name of a device may have one or two
+// levels.
+func (d *Definition) TopicFilters() []string {
+	var filters []string
+	if d.MQTT == nil {
+		return nil
+	}
+	for _, m := range d.MQTT.Messages {
+		for _, t := range m.Topics {
+			for _, levels := range []string{"+", "+/+"} {
+				filters = append(filters, strings.Replace(t, deviceMark, levels, 1))
+			}
+		}
+	}
+	return filters
+}
+
+// Models are the SunSpec models of the device, in the order of its chain; none if it has no chain.
+func (s Survey) Models() []uint16 {
+	var ids []uint16
+	for _, b := range s.blocks {
+		ids = append(ids, b.Model)
+	}
+	return ids
+}

@@ -26,6 +26,7 @@ type fakeMeter struct {
 	kWh        [2]float32 // import, export
 	watts      float32
 	closesEach bool
+	refuses    bool // answers each request with "illegal data address"
 	swapSerial uint32 // the serial number of the meter that takes over with the next connection, if not 0
 }
 
@@ -85,6 +86,9 @@ func (m *fakeMeter) serve(conn net.Conn) {
 		body := []byte{q[7], byte(2 * count)}
 		for i := range count {
 			body = be.AppendUint16(body, words[address+i])
+		}
+		if m.refuses {
+			body = []byte{q[7] | 0x80, 2}
 		}
 		closes := m.closesEach
 		m.mu.Unlock()

@@ -26,7 +26,7 @@ type fakeMeter struct {
 	kWh        [2]float32 // import, export
 	watts      float32
 	closesEach bool
-	refuses    bool // answers each request with "illegal data address"
+	refuses    bool   // answers each request with "illegal data address"
 	swapSerial uint32 // the serial number of the meter that takes over with the next connection, if not 0
 }
 

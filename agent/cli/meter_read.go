@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -133,10 +134,18 @@ func (o *meterReadOptions) print(out io.Writer, sample meter.Sample) error {
 	}
 	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\nPOINT\tVALUE\tFROM\tAS WRITTEN\n")
-	for _, p := range sample.Origins {
+	for _, p := range inOrder(sample.Origins) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.Point, originValue(p), originPlace(p), originText(p))
 	}
 	return w.Flush()
+}
+
+// inOrder is the points as the values above them stand.
+func inOrder(origins []def.Origin) []def.Origin {
+	order := []string{def.PointImport, def.PointExport, def.PointPower, def.PointSoC}
+	sorted := append([]def.Origin{}, origins...)
+	slices.SortStableFunc(sorted, func(a, b def.Origin) int { return slices.Index(order, a.Point) - slices.Index(order, b.Point) })
+	return sorted
 }
 
 func originValue(o def.Origin) string {
@@ -177,11 +186,7 @@ func sampleJSON(out io.Writer, sample meter.Sample) error {
 	if err != nil {
 		return err
 	}
-	points := sample.Origins
-	if points == nil {
-		points = []def.Origin{}
-	}
-	more, err := json.Marshal(points)
+	more, err := json.Marshal(inOrder(sample.Origins))
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	exits CODE PROGRAM ARGS...   runs it; the exit code must be CODE
 //	eventually [grepped RE] PROGRAM ARGS...   runs it until it succeeds and its stdout matches, for a minute
 //	occupy VAR                   takes a free TCP port and puts its number into $VAR
+//	registers VAR FILE           serves the registers in FILE by Modbus TCP on the port $VAR
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
 	if err != nil {
@@ -55,6 +56,7 @@ func TestScript(t *testing.T) {
 			"exits":      exits,
 			"eventually": eventually,
 			"occupy":     occupy,
+			"registers":  registers,
 		},
 	})
 }

@@ -139,7 +139,7 @@ func TestInvertersRead(t *testing.T) {
 			if c.definition != "sunspec-inverter" && (sample.ImportWh == nil || want.ImportWh-*sample.ImportWh >= resolution) {
 				t.Errorf("import %v, want %d", sample.ImportWh, want.ImportWh)
 			}
-			if i := now(t, r.Control); sample.PowerW == nil || int64(*sample.PowerW) != i.BatteryW || i.BatteryW <= 0 {
+			if i := now(t, r.Control); sample.PowerW == nil || *sample.PowerW != i.BatteryW || i.BatteryW <= 0 {
 				t.Errorf("power %v, want %d, charging", sample.PowerW, i.BatteryW)
 			}
 		})

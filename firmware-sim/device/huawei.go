@@ -2,6 +2,7 @@ package device
 
 import (
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
@@ -57,14 +58,7 @@ const timerOrder = 1
 func newHuaweiLuna(s Spec) Inverter {
 	battery, output := s.Rating.Battery.Watts(), s.Rating.Output.Watts()
 	oneOf := func(values ...int64) func(int64) bool {
-		return func(v int64) bool {
-			for _, w := range values {
-				if v == w {
-					return true
-				}
-			}
-			return false
-		}
+		return func(v int64) bool { return slices.Contains(values, v) }
 	}
 	floor := int64(s.Rating.Floor) * 1000 / int64(s.Rating.Capacity)
 	d := &huaweiLuna{spec: s, sheet: &sheet{fields: []field{
@@ -204,7 +198,7 @@ func (m registerImage) put(at int, words ...uint16) {
 
 // long puts a number of 32 bits with the high word first, in two's complement.
 func (m registerImage) long(at int, v int64) {
-	m.put(at, uint16(v>>16&0xFFFF), uint16(v&0xFFFF)) //nolint:gosec // G115: masked
+	m.put(at, uint16(v>>16&0xFFFF), uint16(v&0xFFFF))
 }
 
 func (m registerImage) text(at, words int, text string) {
@@ -236,7 +230,7 @@ func (d *huaweiLuna) fill(m registerImage, c Condition) {
 	m.put(32089, onGrid)
 	m.long(32106, int64(hundredths(c.Export)))                                         //nolint:gosec // G115: 32 bits
 	m.long(32108, int64(hundredths(c.Solar)))                                          //nolint:gosec // G115: 32 bits
-	content, battery := uint16(c.percent(r, 10)), c.Moment.Battery.Watts()             // tenths
+	content, battery := c.percent(r, 10), c.Moment.Battery.Watts()                     // tenths
 	charged, discharged := int64(hundredths(c.Charge)), int64(hundredths(c.Discharge)) //nolint:gosec // G115: 32 bits
 
 	m.put(37000, running)

@@ -127,7 +127,7 @@ func (m sunSpecImage) model120(r Rating) {
 	watts := wattsWord(r.Output, factor)
 	w[3], w[4], w[5], w[6] = watts, word(factor), watts, word(factor)
 	none(w, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 22)
-	w[12], w[13] = uint16(clampInt(r.Output.Watts()*10/690, 0, math.MaxUint16-1)), word(-1)
+	w[12], w[13] = uint16(clampInt(r.Output.Watts()*10/690, 0, math.MaxUint16-1)), word(-1) //nolint:gosec // G115: clamped
 	hours := wattsFactor(home.MilliWatts(r.Capacity))
 	w[19], w[20] = wattsWord(home.MilliWatts(r.Capacity), hours), word(hours)
 	w[23], w[24] = wattsWord(r.Battery, factor), word(factor)
@@ -155,7 +155,7 @@ func (m sunSpecImage) model160(c Condition, r Rating) {
 		{"StDisCha 4", max(0, -c.Moment.Battery), c.Discharge},
 	} {
 		module := w[10+20*i : 30+20*i]
-		module[0] = uint16(i + 1) //nolint:gosec // G115: 1 to 4
+		module[0] = uint16(i + 1)
 		zero(module, 1, 9)
 		putText(module[1:9], part.name)
 		module[11] = wattsWord(part.power, factor)

@@ -10,6 +10,10 @@
 // restarted firmware-sim is the same device, and so that later faults can be
 // wrapped around it.
 //
+// An [Inverter] does have a state: what was written into it. It is a value that
+// does not change, a write makes another one, so that a journal of writes makes
+// it anew.
+//
 // # Written twice on purpose
 //
 // The register maps and messages are written here by hand from the makers'

@@ -280,3 +280,46 @@ func writable(d Inverter) []field {
 	}
 	return nil
 }
+
+// FuzzInverter writes and reads any registers of any inverter: what is refused
+// changes nothing, and what is taken holds on.
+func FuzzInverter(f *testing.F) {
+	f.Add(uint8(0), uint16(47100), []byte{0, 1}, uint16(47075))
+	f.Add(uint8(1), uint16(0xE00B), []byte{0, 60, 0, 0, 0, 3}, uint16(0xE100))
+	f.Add(uint8(2), uint16(40400), []byte{0, 1, 0, 0, 5, 220}, uint16(40000))
+	var kinds []string
+	for _, id := range Kinds() {
+		if kind, _ := Lookup(id); kind.Obeys() {
+			kinds = append(kinds, id)
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, address uint16, data []byte, read uint16) {
+		d := newTestInverter(t, kinds[int(which)%len(kinds)])
+		words := make([]uint16, min(len(data)/2, 123))
+		for i := range words {
+			words[i] = uint16(data[2*i])<<8 | uint16(data[2*i+1])
+		}
+		next, err := d.Write(noon, address, words)
+		if err != nil && (next != d || !errors.Is(err, modbus.IllegalDataValue) && !errors.Is(err, modbus.IllegalDataAddress)) {
+			t.Fatalf("refused with %v, changed: %t", err, next != d)
+		}
+		at := noon
+		for n := 0; ; n++ {
+			_, until := next.Control(at)
+			if until == never {
+				break
+			}
+			if until <= at || n > 12 {
+				t.Fatalf("change %d, from %d to %d", n, at, until)
+			}
+			at = until
+		}
+		for _, table := range []modbus.Table{modbus.Holding, modbus.Input} {
+			count := 1 + address%125
+			got, err := next.Registers(testCondition(noon+1000), table, read, count)
+			if err == nil && len(got) != int(count) {
+				t.Fatalf("got %d registers, want %d", len(got), count)
+			}
+		}
+	})
+}

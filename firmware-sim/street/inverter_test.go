@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
@@ -197,6 +198,75 @@ func TestJournal(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
+}
+
+// TestJournalOfAnything: whatever inverters were told, and whenever the street was
+// killed in between, it comes back the same.
+func TestJournalOfAnything(t *testing.T) {
+	writes := map[string][][]uint16{ // an address, then words
+		"sunspec-battery":    {{40303, 3}, {40303, 2}, {40303, 0}, {40310, 5000, 0xFFFF - 2499}, {40313, 300}, {40314, 60}, {40187, 4000}, {40191, 1}, {40315, 0}},
+		"sunspec-der":        {{40299, 1}, {40301, 0, 1500}, {40301, 0xFFFF, 0xF000}, {40308, 0, 600}, {40292, 2000}, {40291, 1}, {40307, 1}},
+		"huawei-luna2000":    {{47083, 15}, {47247, 0, 2000}, {47249, 0, 3000}, {47100, 1}, {47100, 2}, {47100, 0}, {47415, 5}, {47077, 0, 0}},
+		"solaredge-storedge": {{0xE00B, 300, 0}, {0xE00D, 3}, {0xE00D, 4}, {0xE00D, 0}, {0xE000, 1}, {0xE002, 0, 0x447A}, {0xE00A, 7}},
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		id := rapid.SampledFrom([]string{"huawei-luna2000", "solaredge-storedge", "sunspec-battery", "sunspec-der"}).Draw(rt, "inverter")
+		cfg := &config.Config{
+			Clock: config.Clock{Epoch: epoch, Manual: true}, Refresh: 3 * time.Minute, Seed: 42,
+			Location: config.Location{Latitude: 52}, Journal: filepath.Join(t.TempDir(), "street.journal"),
+			Homes: []config.Home{{
+				ID: "home-1", Load: config.Load{Model: "household", YearlyKWh: 3500}, Solar: &config.Solar{KWP: 6, Azimuth: 180, Tilt: 35},
+				Battery: &config.Battery{KWh: 4, KW: 5, Efficiency: 0.95, MinSoC: 5, StandingW: 10},
+				Devices: []config.Device{{Role: "inverter", Definition: id, Unit: 9}},
+			}},
+		}
+		fresh := func() *Street {
+			s, err := New(cfg, func() time.Time { return start })
+			if err != nil {
+				rt.Fatal(err)
+			}
+			return s
+		}
+		state := func(s *Street) [2]home.State {
+			now, before, err := s.houses[0].history.At(context.Background(), s.Latest())
+			if err != nil {
+				rt.Fatal(err)
+			}
+			return [2]home.State{now, before}
+		}
+		s := fresh()
+		told := 0
+		for range rapid.IntRange(1, 10).Draw(rt, "steps") {
+			w := rapid.SampledFrom(writes[id]).Draw(rt, "write")
+			err := s.Bus()[9].(modbus.Writer).Write(context.Background(), w[0], w[1:])
+			if err == nil {
+				told++
+			} else if !errors.Is(err, modbus.IllegalDataValue) || w[0] != 47100 { // an order for no time is refused
+				rt.Fatalf("writing %v at %d: %v", w[1:], w[0], err)
+			}
+			to := s.Now().Add(time.Duration(rapid.Int64Range(0, 20*60_000).Draw(rt, "wait")) * time.Millisecond)
+			if _, err := s.Move(context.Background(), to); err != nil {
+				rt.Fatal(err)
+			}
+			if !rapid.Bool().Draw(rt, "killed") {
+				continue
+			}
+			want := state(s)
+			if err := s.Close(); err != nil {
+				rt.Fatal(err)
+			}
+			s = fresh()
+			if _, err := s.Move(context.Background(), to); err != nil {
+				rt.Fatal(err)
+			}
+			if got := state(s); got != want {
+				rt.Fatalf("after %d commands it comes back with %+v, was %+v", told, got, want)
+			}
+		}
+		if err := s.Close(); err != nil {
+			rt.Fatal(err)
+		}
+	})
 }
 
 // TestRefusedWriteLeavesNoTrace: neither in the inverter nor in the journal.

@@ -132,16 +132,21 @@ func TestReplayLibmodbus(t *testing.T) {
 	}
 }
 
-// TestReplayPymodbus reads all register vectors from pymodbus, over TCP and over a serial line.
+// TestReplayPymodbus reads all register vectors from pymodbus, over TCP, over a serial line, and over TCP with the frames
+// of a serial line, as serial servers send them.
 func TestReplayPymodbus(t *testing.T) {
 	t.Parallel()
 	python := "/usr/bin/python3" // the system's: it has Debian's packages
 	run(t, need(t, python, "python3"), "-c", "import pymodbus, serial, serial_asyncio")
 	for _, server := range replays(t) {
 		theirs, ours := serialCable(t)
-		host := registerServer(t, python, lines(server), "testdata/pymodbus_server.py", theirs)
-		t.Run("tcp", func(t *testing.T) { readReplays(t, server, "tcp://"+host) })
-		t.Run("rtu", func(t *testing.T) { readReplays(t, server, "rtu://"+ours+"?baud=115200") })
+		tcp, framed, _ := strings.Cut(registerServer(t, python, lines(server), "testdata/pymodbus_server.py", theirs), " ")
+		for _, address := range []string{"tcp://" + tcp, "rtu+tcp://127.0.0.1:" + framed, "rtu://" + ours + "?baud=115200"} {
+			t.Run(address[:strings.Index(address, ":")], func(t *testing.T) {
+				t.Parallel()
+				readReplays(t, server, address)
+			})
+		}
 	}
 }
 

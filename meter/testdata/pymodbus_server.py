@@ -1,8 +1,8 @@
 """An independent Modbus server for the tests: pymodbus with fixed registers of many units.
 
 Registers come on standard input, one run a line: unit, function (3 or 4), address, words in hexadecimal. An empty line
-ends them. The server then listens on TCP and on the serial line that it was given, writes its port, and ends with
-standard input. What a unit does not have is refused with exception 2, as devices do.
+ends them. The server then listens on TCP, on TCP with the frames of a serial line, and on the serial line that it was
+given, writes the two ports, and ends with standard input. What a unit does not have is refused with exception 2, as devices do.
 """
 import asyncio
 import sys
@@ -35,12 +35,16 @@ def load():
 
 async def main(device):
     context = load()
-    tcp = ModbusTcpServer(context, framer=ModbusSocketFramer, address=("127.0.0.1", 0))
-    tasks = [asyncio.create_task(tcp.serve_forever())]
+    sockets = [
+        ModbusTcpServer(context, framer=framer, address=("127.0.0.1", 0))
+        for framer in (ModbusSocketFramer, ModbusRtuFramer)
+    ]
+    tasks = [asyncio.create_task(s.serve_forever()) for s in sockets]
     serial = ModbusSerialServer(context, framer=ModbusRtuFramer, port=device, baudrate=115200, timeout=0)
     await serial.start()
-    await tcp.serving
-    print(tcp.server.sockets[0].getsockname()[1], flush=True)
+    for s in sockets:
+        await s.serving
+    print(*(s.server.sockets[0].getsockname()[1] for s in sockets), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await serial.shutdown()
     for task in tasks:

@@ -261,7 +261,7 @@ func (b *broker) publish(topic, payload string, more ...string) {
 }
 
 // readWhile publishes again and again until the source has read a sample: a subscription cannot be seen from outside.
-func (b *broker) readWhile(source meter.Source, topic, payload string) meter.Sample {
+func (b *broker) readWhile(source meter.Source, topic, payload string, more ...string) meter.Sample {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
 	defer cancel()
@@ -277,7 +277,7 @@ func (b *broker) readWhile(source meter.Source, topic, payload string) meter.Sam
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		b.publish(topic, payload)
+		b.publish(topic, payload, more...)
 		select {
 		case r := <-got:
 			if r.err != nil {

@@ -60,7 +60,6 @@ func (o Options) withDefaults(l Line) Options {
 			*d.field = d.value
 		}
 	}
-	o.Slowest = max(o.Slowest, o.Timeout)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -185,14 +184,21 @@ func (b *Bus) do(ctx context.Context, c call) ([]byte, uint64, error) {
 	if err := b.health.refuses(c.unit); err != nil {
 		return nil, 0, err // it failed while this request waited
 	}
+	begin := time.Now()
 	data, err := b.request(ctx, c)
-	b.judge(ctx, c.unit, err)
-	return data, b.opened + b.resyncs[c.unit], err
+	b.judge(ctx, c.unit, err, time.Since(begin))
+	return data, b.generation(c.unit), err
 }
 
-// judge keeps the back-off. A caller that went away says nothing about the unit.
-func (b *Bus) judge(ctx context.Context, unit uint8, err error) {
-	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errTooSoon) || errors.Is(err, ErrReopened)) {
+// generation rises with every opening of the line, and where it stays open after a failure with every failure of the
+// unit: whoever answers after it may be another.
+func (b *Bus) generation(unit uint8) uint64 { return b.opened + b.resyncs[unit] }
+
+// judge keeps the back-off. A caller that went away, or had no time left, says nothing about the unit.
+func (b *Bus) judge(ctx context.Context, unit uint8, err error, took time.Duration) {
+	switch gone := ctx.Err(); {
+	case err == nil:
+	case errors.Is(err, errTooSoon), errors.Is(err, ErrReopened), errors.Is(gone, context.Canceled), gone != nil && took < b.options.Timeout/2:
 		return
 	}
 	if wait := b.health.note(unit, err); wait > 0 {

@@ -22,9 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // timeout is long enough for a loaded machine and short enough to wait for.
 const timeout = 250 * time.Millisecond
 
-// quick are options that let a test fail and go on at once.
+// quick are options that let a test fail and go on at once. Slowest is for tests in which nothing comes late.
 func quick() modbus.Options {
-	return modbus.Options{Timeout: timeout, DialEvery: time.Nanosecond, BackoffStep: time.Nanosecond, BackoffMax: time.Nanosecond}
+	return modbus.Options{Timeout: timeout, Slowest: time.Millisecond, DialEvery: time.Nanosecond, BackoffStep: time.Nanosecond, BackoffMax: time.Nanosecond}
 }
 
 // request is what a client sent.
@@ -83,7 +83,7 @@ func newServer(t *testing.T, serve func(conn net.Conn, n int)) *server {
 
 func (s *server) address() string { return s.listener.Addr().String() }
 
-func readRequest(conn net.Conn) (request, error) {
+func readRequest(conn io.Reader) (request, error) {
 	var b [260]byte
 	if _, err := io.ReadFull(conn, b[:12]); err != nil {
 		return request{}, err

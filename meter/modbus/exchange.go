@@ -50,6 +50,10 @@ func (b *Bus) attempt(ctx context.Context, c call) ([]byte, error) {
 		return nil, fmt.Errorf("got connection %d, expected %d: %w", now, c.only, ErrReopened)
 	}
 	wire := b.line.wire(c.size())
+	if left, ok := ctx.Deadline(); ok && b.line.rtu() && time.Until(left) < b.options.Timeout+wire {
+		// A request that is given up costs everybody on the line the quiet after it.
+		return nil, fmt.Errorf("%w: a request may take %v, but only %v are left: %w", errTooSoon, b.options.Timeout+wire, time.Until(left).Round(time.Millisecond), context.DeadlineExceeded)
+	}
 	within, cancel := context.WithTimeout(ctx, b.options.Timeout+wire)
 	defer cancel()
 	e := exchange{ctx: within, bus: b, call: c, Packager: b.line.packager(c.unit)}

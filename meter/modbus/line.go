@@ -29,6 +29,7 @@ type Line struct {
 	tls       *tls.Config
 	trust     string // what tls is called, so that two users of one host can be compared
 	serial    serial.Settings
+	dial      func(ctx context.Context) (port, error) // nil: the real one; tests have lines in virtual time
 }
 
 // TCP is Modbus TCP to a device or gateway at host:port.
@@ -131,10 +132,12 @@ func (l Line) open(ctx context.Context) (port, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
-	switch l.transport {
-	case overTLS:
+	switch {
+	case l.dial != nil:
+		return l.dial(ctx)
+	case l.transport == overTLS:
 		return openTLS(ctx, l)
-	case overSerial:
+	case l.transport == overSerial:
 		p, err := serial.Open(l.serial)
 		if err != nil {
 			return nil, err // not a nil *Port in an interface

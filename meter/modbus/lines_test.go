@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"github.com/commonwatt/commonwatt/meter/modbus"
 	"github.com/commonwatt/commonwatt/meter/serial"
@@ -92,10 +93,7 @@ func newAdapter(t *testing.T, serve func(line io.ReadWriter, n int)) *adapter {
 	t.Helper()
 	a := &adapter{t: t, device: t.TempDir() + "/ttyUSB0"}
 	a.plug(serve, 0)
-	t.Cleanup(func() {
-		a.unplug()
-		a.done.Wait()
-	})
+	t.Cleanup(a.unplug)
 	return a
 }
 
@@ -105,6 +103,7 @@ func (a *adapter) plug(serve func(line io.ReadWriter, n int), n int) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	devices = interruptible(a.t, devices)
 	if err := os.Symlink(port.Name(), a.device); err != nil {
 		a.t.Fatal(err)
 	}
@@ -112,6 +111,21 @@ func (a *adapter) plug(serve func(line io.ReadWriter, n int), n int) {
 	a.ends = []*os.File{devices, port} // ours of port, so that the line stays while the bus has it closed
 	a.mu.Unlock()
 	a.done.Go(func() { serve(devices, n) })
+}
+
+// interruptible makes a file of which Close ends a read.
+func interruptible(t *testing.T, f *os.File) *os.File {
+	t.Helper()
+	fd, err := unix.Dup(int(f.Fd()))
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := f.Name()
+	_ = f.Close()
+	return os.NewFile(uintptr(fd), name)
 }
 
 // unplug takes the adapter away: the port hangs up, and its device is gone.
@@ -123,6 +137,7 @@ func (a *adapter) unplug() {
 	}
 	a.ends = nil
 	_ = os.Remove(a.device)
+	a.done.Wait() // the port hangs up when the last read of it is over
 }
 
 func (a *adapter) line() modbus.Line {

@@ -64,7 +64,9 @@ func (b *Bus) open(ctx context.Context) error {
 		return &lineError{err}
 	}
 	b.port = p
-	b.opened++
+	if b.opened++; b.opened == 1 && b.line.rtu() {
+		b.quiet = time.Now().Add(b.options.Slowest) // somebody may have asked just before us
+	}
 	b.echo, b.lastByte = echoUnknown, time.Time{}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 )
 
 func openTLS(ctx context.Context, l Line) (port, error) {
@@ -34,7 +35,7 @@ func explainTLS(err error) error {
 		why = "the server's certificate is not from an authority that is trusted here"
 	} else if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		why = "the server does not speak TLS"
-	} else if _, ok := errors.AsType[tls.AlertError](err); ok {
+	} else if remote, ok := errors.AsType[*net.OpError](err); ok && remote.Op == "remote error" {
 		why = "the server refuses the connection or the certificate shown to it"
 	} else {
 		return err

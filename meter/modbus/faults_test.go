@@ -71,10 +71,10 @@ func (p *peer) honest() {
 	}
 }
 
-// slow are options for devices whose replies may come after the timeout.
+// slow are options for devices whose replies may come after the timeout, or never.
 func slow() modbus.Options {
 	o := quick()
-	o.Slowest = 4 * timeout
+	o.Timeout, o.Slowest = timeout, 4*timeout
 	return o
 }
 
@@ -129,11 +129,14 @@ func on(t *testing.T, kinds []string, serve func(p *peer), test func(t *testing.
 	}
 }
 
-// right asks once and expects the right values.
+// right expects the right values. On a machine that is busy a device can be late, and is asked again.
 func right(t *testing.T, bus *modbus.Bus) {
 	t.Helper()
 	const unit, address, count = 3, 10, 2
 	got, _, err := bus.Read(t.Context(), unit, modbus.ReadHolding, address, count)
+	for again := 0; again < 20 && errors.Is(err, context.DeadlineExceeded); again++ {
+		got, _, err = bus.Read(t.Context(), unit, modbus.ReadHolding, address, count)
+	}
 	if want := []uint16{held(unit, address), held(unit, address+1)}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v, expected %v", got, err, want)
 	}
@@ -221,7 +224,7 @@ func TestFault03FrameAhead(t *testing.T) {
 	})
 }
 
-// lies answers each second request in another of several ways and the others properly.
+// lies answers a request for register 1000 + i in the i-th of several ways and the others properly.
 func lies(wrong ...func(p *peer, r request) []byte) func(p *peer) {
 	return func(p *peer) {
 		for {
@@ -229,10 +232,9 @@ func lies(wrong ...func(p *peer, r request) []byte) func(p *peer) {
 			if err != nil {
 				return
 			}
-			n := int(p.asked.Load()) - 1
 			out := p.answer(r)
-			if n%2 == 0 {
-				out = wrong[n/2%len(wrong)](p, r)
+			if i := int(r.address) - 1000; i >= 0 {
+				out = wrong[i](p, r)
 			}
 			if _, err := p.Write(out); err != nil {
 				return
@@ -256,11 +258,13 @@ func TestFault04AnotherNumberOfRegisters(t *testing.T) {
 		wrong = append(wrong, func(p *peer, r request) []byte { return p.frame(r, body(r)...) })
 	}
 	on(t, all, lies(wrong...), func(t *testing.T, l modbus.Line, _ *atomic.Int32) {
-		bus := modbus.NewBus(l, quick())
+		o := slow()
+		o.Slowest = 1 // nothing comes late here
+		bus := modbus.NewBus(l, o)
 		defer bus.Close()
 		for i := range wrong {
 			// Too short a frame on a line without a length is one that never ends.
-			got, _, err := bus.Read(t.Context(), 3, modbus.ReadHolding, 10, 2)
+			got, _, err := bus.Read(t.Context(), 3, modbus.ReadHolding, 1000+uint16(i), 2)
 			if !errors.Is(err, modbus.ErrBadReply) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("lie %d: got %v, %v, expected an error", i, got, err)
 			}
@@ -279,7 +283,7 @@ func TestFault05AnotherFunction(t *testing.T) {
 		bus := modbus.NewBus(l, quick())
 		defer bus.Close()
 		for i := range wrong {
-			_, _, err := bus.Read(t.Context(), 3, modbus.ReadHolding, 10, 2)
+			_, _, err := bus.Read(t.Context(), 3, modbus.ReadHolding, 1000+uint16(i), 2)
 			if _, made := errors.AsType[*modbus.Exception](err); made || !errors.Is(err, modbus.ErrBadReply) {
 				t.Errorf("lie %d: got %v, expected %v", i, err, modbus.ErrBadReply)
 			}
@@ -345,7 +349,7 @@ func TestFault07AlwaysIDZero(t *testing.T) {
 // detector: without sharing anything unguarded).
 func TestFault08UnitsOfOneBus(t *testing.T) {
 	on(t, all, (*peer).honest, func(t *testing.T, l modbus.Line, asked *atomic.Int32) {
-		pool := modbus.NewPool(modbus.Options{Slowest: 1})
+		pool := modbus.NewPool(modbus.Options{Timeout: patience, Slowest: 1})
 		keep, release, err := pool.Get(l)
 		if err != nil {
 			t.Fatal(err)
@@ -492,7 +496,7 @@ func TestFault11Noise(t *testing.T) {
 				}
 			}
 		}, func(t *testing.T, l modbus.Line, _ *atomic.Int32) {
-			bus := modbus.NewBus(l, quick())
+			bus := modbus.NewBus(l, slow())
 			defer bus.Close()
 			refused(t, bus, modbus.ErrBadReply)
 		})
@@ -502,7 +506,7 @@ func TestFault11Noise(t *testing.T) {
 // TestFault12FramesDoNotMix: two goroutines on one line send whole frames, one after the other has its reply.
 func TestFault12FramesDoNotMix(t *testing.T) {
 	on(t, all, (*peer).honest, func(t *testing.T, l modbus.Line, asked *atomic.Int32) {
-		bus := modbus.NewBus(l, modbus.Options{Slowest: 1})
+		bus := modbus.NewBus(l, modbus.Options{Timeout: patience, Slowest: 1})
 		defer bus.Close()
 		var both sync.WaitGroup
 		for i := range uint8(2) {

@@ -77,7 +77,7 @@ func TestEcho(t *testing.T) {
 				return err
 			},
 		} {
-			bus := modbus.NewBus(l, quick())
+			bus := modbus.NewBus(l, slow())
 			if err := ask(bus); err == nil {
 				t.Error("an echo passed for a reply")
 			}

@@ -101,6 +101,16 @@ func (d *huaweiLuna) settled(at int64) held {
 	return d.held
 }
 
+func (d *huaweiLuna) serial() uint32 { return d.spec.Serial }
+
+// As is explained at Inverter.
+func (d *huaweiLuna) As(other Inverter) Inverter {
+	next := *d
+	next.spec.Serial = other.serial()
+	return &next
+}
+
+// Write is explained at Inverter.
 func (d *huaweiLuna) Write(at int64, address uint16, words []uint16) (Inverter, error) {
 	next := *d
 	var err error
@@ -256,6 +266,18 @@ func (d *huaweiLuna) fill(m registerImage, c Condition) {
 	m.long(37780, charged)
 	m.long(37782, discharged)
 	m.put(47000, luna)
+	if c.NoPower {
+		for _, at := range [...]int{32064, 32080, 32082, 37001, 37113, 37765} {
+			m.put(at, 0x7FFF, 0xFFFF)
+		}
+		m.put(37004, noUint16)
+		m.put(37760, noUint16)
+	}
+	if c.NoCounters {
+		for _, at := range [...]int{32106, 32108, 37066, 37068, 37780, 37782} {
+			m.put(at, noUint16, noUint16)
+		}
+	}
 }
 
 // minutesLeft is what is left of an order, in minutes that have begun.

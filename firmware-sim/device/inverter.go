@@ -25,6 +25,9 @@ type Inverter interface {
 	// Control is what it holds to at an instant, and until when if nobody writes
 	// again; math.MaxInt64 is for ever.
 	Control(at int64) (home.Control, int64)
+	// As is the same inverter with another's serial number.
+	As(other Inverter) Inverter
+	serial() uint32
 }
 
 // Rating is what an inverter and its battery are built for.
@@ -37,7 +40,9 @@ type Rating struct {
 }
 
 // Condition is what an inverter measures at an instant. Its counters are those
-// of the newest refresh, as with every meter; its powers are of the instant.
+// of the newest refresh, as with every meter; its powers are of the instant. What
+// its reading does not know it does not show: the counters, or the powers and
+// what the battery holds.
 type Condition struct {
 	Reading // of its terminals: Import is what it took, Export what it gave
 	Now     int64

@@ -235,3 +235,36 @@ func TestSolarEdge(t *testing.T) {
 	refuses(t, d, noon, modbus.IllegalDataValue, 0xE00B, 0x5181, 1) // 86401
 	refuses(t, d, noon, modbus.IllegalDataAddress, 0xE174, 0, 0)
 }
+
+// TestInvertersSayUnknown: each in its own way, and the serial number of another
+// is all that differs when another one answers.
+func TestInvertersSayUnknown(t *testing.T) {
+	c := testCondition(noon)
+	c.NoPower, c.NoCounters = true, true
+	battery := newTestInverter(t, "sunspec-battery")
+	m := sunSpecModels(t, battery)
+	reads(t, battery, c, "power", m[103]+14, 0x8000)
+	reads(t, battery, c, "energy", m[103]+24, 0, 0)
+	reads(t, battery, c, "into the battery", m[160]+61, 0xFFFF, 0, 0)
+	reads(t, battery, c, "content", m[124]+8, 0xFFFF)
+	der := newTestInverter(t, "sunspec-der")
+	m = sunSpecModels(t, der)
+	reads(t, der, c, "power", m[701]+10, 0x8000)
+	reads(t, der, c, "energy", m[701]+19, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF)
+	reads(t, der, c, "content", m[713]+3, 0xFFFF, 0xFFFF)
+	reads(t, der, c, "battery", m[802]+47, 0x8000)
+	huawei := newTestInverter(t, "huawei-luna2000")
+	reads(t, huawei, c, "content", 37760, 0xFFFF)
+	reads(t, huawei, c, "battery", 37765, 0x7FFF, 0xFFFF)
+	reads(t, huawei, c, "totals", 37780, 0xFFFF, 0xFFFF)
+	edge := newTestInverter(t, "solaredge-storedge")
+	reads(t, edge, c, "battery", 0xE174, 0xFFFF, 0xFF7F, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF)
+	reads(t, edge, c, "content", 0xE184, 0xFFFF, 0xFF7F)
+
+	for _, d := range []Inverter{battery, der, huawei, edge} {
+		other := d.As(newDevice(t, "huawei-luna2000", Spec{Serial: 87_654_321, Rating: testRating}).(Inverter))
+		if d.serial() != 20_123_456 || other.serial() != 87_654_321 {
+			t.Errorf("%T: serial numbers %d and %d", d, d.serial(), other.serial())
+		}
+	}
+}

@@ -31,9 +31,10 @@ type Reading struct {
 	Power          home.MilliWatts // mean since the refresh before; import is positive
 
 	// What is wrong with it, as package fault has it; zero: nothing.
-	NoCounters, NoPower bool // the device says that it does not know them
-	Exponent            int  // it gives energies in another power of ten
-	Identity            int  // it is another device: the serial number differs
+	NoCounters, NoPower bool  // the device says that it does not know them
+	Exponent            int   // it gives energies in another power of ten
+	Identity            int   // it is another device: the serial number differs
+	Frozen              int64 // it shows what was at that refresh; 0: it does not
 }
 
 // ImportWh is the import counter, in the Wh that are full.
@@ -141,19 +142,19 @@ var kinds = map[string]Kind{
 		Sentence: "A SunSpec meter, model 203: 32-bit Wh with a scale factor in holding registers from 40000 on.",
 	},
 	"sunspec-battery": {
-		Protocol: Modbus, inverter: newSunSpecBattery,
+		Protocol: Modbus, Unknowns: true, inverter: newSunSpecBattery,
 		Sentence: "A battery's inverter that obeys, by the SunSpec models for storage, 124 and its companions.",
 	},
 	"sunspec-der": {
-		Protocol: Modbus, inverter: newSunSpecDER,
+		Protocol: Modbus, Unknowns: true, inverter: newSunSpecDER,
 		Sentence: "A battery's inverter that obeys, by the newer SunSpec models, 704 and its companions.",
 	},
 	"huawei-luna2000": {
-		Protocol: Modbus, inverter: newHuaweiLuna,
+		Protocol: Modbus, Unknowns: true, inverter: newHuaweiLuna,
 		Sentence: "A Huawei inverter with a LUNA2000 battery, by the maker's own registers.",
 	},
 	"solaredge-storedge": {
-		Protocol: Modbus, inverter: newSolarEdge,
+		Protocol: Modbus, Unknowns: true, inverter: newSolarEdge,
 		Sentence: "A SolarEdge inverter with a battery, by the maker's own registers.",
 	},
 	"tasmota": {

@@ -94,6 +94,16 @@ func rawFloat(raw int64) float32 { return math.Float32frombits(uint32(raw)) } //
 // Shown is a 32-bit accumulator.
 func (*solarEdge) Shown(wh uint64) uint64 { return wh & math.MaxUint32 }
 
+func (d *solarEdge) serial() uint32 { return d.spec.Serial }
+
+// As is explained at Inverter.
+func (d *solarEdge) As(other Inverter) Inverter {
+	next := *d
+	next.spec.Serial = other.serial()
+	return &next
+}
+
+// Write is explained at Inverter.
 func (d *solarEdge) Write(at int64, address uint16, words []uint16) (Inverter, error) {
 	next := *d
 	var err error
@@ -269,4 +279,14 @@ func (d *solarEdge) battery(m registerImage, c Condition) {
 		status = discharging
 	}
 	m.put(0xE186, status, 0, status, 0)
+	if c.NoPower {
+		for _, at := range [...]int{0xE172, 0xE174, 0xE180, 0xE184} {
+			m.put(at, 0xFFFF, 0xFF7F) // the lowest float, low word first
+		}
+	}
+	if c.NoCounters {
+		for at := 0xE176; at < 0xE17E; at++ {
+			m.put(at, noUint16)
+		}
+	}
 }

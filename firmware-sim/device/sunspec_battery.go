@@ -115,6 +115,16 @@ func (d *sunSpecBattery) settled(at int64) held {
 	return h
 }
 
+func (d *sunSpecBattery) serial() uint32 { return d.spec.Serial }
+
+// As is explained at Inverter.
+func (d *sunSpecBattery) As(other Inverter) Inverter {
+	next := *d
+	next.spec.Serial = other.serial()
+	return &next
+}
+
+// Write is explained at Inverter.
 func (d *sunSpecBattery) Write(at int64, address uint16, words []uint16) (Inverter, error) {
 	next := *d
 	h := d.settled(at)
@@ -231,4 +241,7 @@ func (d *sunSpecBattery) model124(m sunSpecImage, c Condition) {
 	w[18], w[19] = word(d.factor()), word(0)
 	w[21], w[22], w[24], w[25] = word(-2), word(-2), word(-1), word(-2)
 	none(w, 20, 23)
+	if c.NoPower {
+		w[8], w[11] = noUint16, noUint16
+	}
 }

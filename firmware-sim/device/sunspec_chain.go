@@ -116,6 +116,12 @@ func (m sunSpecImage) model103(c Condition, r Rating, serial uint32) {
 	w[33], w[37] = 31, 0 // °C in the cabinet
 	w[38] = c.inverterState()
 	zero(w, 40, 52)
+	if c.NoPower {
+		none(w, 14, 18, 20, 22, 31)
+	}
+	if c.NoCounters {
+		zero(w, 24, 26) // an accumulator of 0 is one that is not there
+	}
 }
 
 // model120 fills the nameplate.
@@ -160,6 +166,12 @@ func (m sunSpecImage) model160(c Condition, r Rating) {
 		putText(module[1:9], part.name)
 		module[11] = wattsWord(part.power, factor)
 		putLong(module[12:], uint64(part.total/home.MilliWattHoursPerWattHour)&math.MaxUint32) //nolint:gosec // G115: counters are ≥ 0
+		if c.NoPower {
+			module[11] = noUint16
+		}
+		if c.NoCounters {
+			zero(module, 12, 14)
+		}
 		none(module, 16)
 		module[17] = c.inverterState()
 		zero(module, 18, 20)

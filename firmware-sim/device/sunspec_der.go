@@ -136,6 +136,16 @@ func (h held) alone(at int64) (bool, int64) {
 	return end <= at, end
 }
 
+func (d *sunSpecDER) serial() uint32 { return d.spec.Serial }
+
+// As is explained at Inverter.
+func (d *sunSpecDER) As(other Inverter) Inverter {
+	next := *d
+	next.spec.Serial = other.serial()
+	return &next
+}
+
+// Write is explained at Inverter.
 func (d *sunSpecDER) Write(at int64, address uint16, words []uint16) (Inverter, error) {
 	next, before := *d, d.settled(at)
 	var err error
@@ -212,6 +222,9 @@ func (d *sunSpecDER) Registers(c Condition, table modbus.Table, address, count u
 	w, hours := m.model(713), wattsFactor(home.MilliWatts(r.Capacity))
 	w[2], w[3] = wattsWord(home.MilliWatts(r.Capacity), hours), wattsWord(home.MilliWatts(c.Moment.Stored), hours)
 	w[4], w[5], w[6], w[7], w[8] = c.percent(r, 100), wholePercent, 0, word(hours), word(-2)
+	if c.NoPower {
+		w[3], w[4] = noUint16, noUint16
+	}
 	d.model802(m.model(802), c, h)
 	d.sheet.fill(h, m.words, sunSpecBase)
 	return window(m.words, sunSpecBase, address, count)
@@ -258,6 +271,14 @@ func (d *sunSpecDER) model701(w []uint16, c Condition) {
 		w[112] = 1 // by a limit of active power
 	}
 	w[113], w[114], w[115], w[116], w[117] = word(-2), word(-1), word(-3), word(factor), word(-3)
+	if c.NoPower {
+		none(w, 10, 11, 12, 13, 14, 41, 42, 43, 44, 45, 64, 65, 66, 67, 68, 87, 88, 89, 90, 91)
+	}
+	if c.NoCounters {
+		for i := 19; i < 27; i++ {
+			w[i] = noUint16
+		}
+	}
 	w[118], w[119], w[120], w[121], w[122] = word(factor), word(factor), 0, 0, 0
 	zero(w, 123, 155)
 }
@@ -319,4 +340,8 @@ func (d *sunSpecDER) model802(w []uint16, c Condition, h held) {
 	w[52], w[53], w[54], w[56], w[57], w[58] = 0, word(hours), word(factor), word(-2), word(-2), word(-2)
 	none(w, 55, 60, 62)
 	w[59], w[61], w[63] = 0, word(-1), word(factor)
+	if c.NoPower {
+		w[11], w[12], w[16], w[22] = noUint16, noUint16, noUint16, noUint16
+		none(w, 44, 47)
+	}
 }

@@ -254,3 +254,19 @@ func TestHouseholdsLookLikeRealOnes(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkLivingYear is a year of a home with everything in it.
+func BenchmarkLivingYear(b *testing.B) {
+	o := NewOccupancy("workers", 1)
+	for b.Loop() {
+		h := testHome(1)
+		h.Load = Sum{
+			NewHousehold(3500, 4.4, 1).Occupied(o),
+			NewHeatPump(HeatPumpSpec{KW: 8, WPerK: 160, Inside: 20.5, WaterKWh: 6}, climate, o, 1),
+			NewCar(CarSpec{KW: 11, KMPerYear: 12_000, KWhPer100KM: 18, BatteryKWh: 60}, o, climate.Location, 1),
+		}
+		if err := NewHistory(h, 180_000, 0).Advance(b.Context(), 365*480); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/commonwatt/commonwatt/firmware-sim/config"
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
 	"github.com/commonwatt/commonwatt/firmware-sim/modbus"
@@ -82,27 +83,30 @@ func follow(d device.Inverter, at int64) ([]home.Piece, error) {
 	return nil, fmt.Errorf("more than %d changes follow from one write", maxPieces)
 }
 
-// condition is what the inverter measures at a community time.
-func (i *inverter) condition(ctx context.Context, index, at int64) (device.Condition, error) {
-	at = max(at, index*i.house.refresh) // a wall clock that was set back
-	reading, err := i.meter.ShownAt(ctx, time.UnixMilli(at), index)
-	if err != nil {
-		return device.Condition{}, err
+// condition is what the inverter measures at a community time of which index is
+// the newest refresh, with a reading of that; one that is frozen shows what was.
+func (i *inverter) condition(ctx context.Context, reading device.Reading, index, at int64) (device.Condition, error) {
+	of := at
+	if reading.Frozen != 0 {
+		index, of = reading.Frozen, reading.Frozen*i.house.refresh
 	}
 	state, _, err := i.house.history.At(ctx, index)
 	if err != nil {
 		return device.Condition{}, err
 	}
-	moment, err := i.house.history.Moment(ctx, at)
+	moment, err := i.house.history.Moment(ctx, of)
 	if err != nil {
 		return device.Condition{}, err
 	}
 	m := i.meter
-	return device.Condition{
+	c := device.Condition{
 		Reading: reading, Now: at, Moment: moment,
-		// Of a battery by itself these are the reading's counters.
 		Charge: m.importStart + state.Charge, Discharge: m.exportStart + state.Discharge, Solar: m.exportStart + state.Solar,
-	}, nil
+	}
+	if m.Role == config.RoleBattery { // its counters are the reading's, with all that is wrong with them
+		c.Charge, c.Discharge = reading.Import, reading.Export
+	}
+	return c, nil
 }
 
 // obedient is the inverter on the bus.
@@ -112,11 +116,21 @@ type obedient struct {
 }
 
 func (o obedient) Registers(ctx context.Context, table modbus.Table, address, count uint16) ([]uint16, error) {
-	condition, err := o.inverter.condition(ctx, o.street.Latest(), o.street.Now().UnixMilli())
+	index := o.street.Latest()
+	at := max(o.street.Now().UnixMilli(), index*o.street.refresh) // a wall clock may be set back
+	reading, err := o.inverter.meter.ShownAt(ctx, time.UnixMilli(at), index)
 	if err != nil {
 		return nil, err
 	}
-	return (*o.inverter.now.Load()).Registers(condition, table, address, count)
+	condition, err := o.inverter.condition(ctx, reading, index, at)
+	if err != nil {
+		return nil, err
+	}
+	inverter := *o.inverter.now.Load()
+	if other, ok := o.inverter.meter.device(condition.Reading).(device.Inverter); ok && condition.Identity > 0 {
+		inverter = inverter.As(other)
+	}
+	return inverter.Registers(condition, table, address, count)
 }
 
 // Spoil is that of the inverter's meter.
@@ -150,7 +164,12 @@ func (s *Street) Orders(ctx context.Context, h *House) (*Orders, error) {
 	if h.inverter == nil {
 		return nil, nil
 	}
-	c, err := h.inverter.condition(ctx, s.Latest(), s.Now().UnixMilli())
+	index := s.Latest()
+	reading, err := h.inverter.meter.Honest(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	c, err := h.inverter.condition(ctx, reading, index, max(s.Now().UnixMilli(), index*s.refresh))
 	if err != nil {
 		return nil, err
 	}

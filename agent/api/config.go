@@ -37,9 +37,10 @@ type Config struct {
 	Listener net.Listener // instead of Listen; the Server closes it
 
 	Provider Provider
-	Network  Network // nil: /api/grid knows the newest interval only, and no transactions are taken
-	Bills    Bills   // nil: /api/bill has none
-	Meters   Meters  // nil: nothing is known of registrations, and nothing is approved
+	Network  Network  // nil: /api/grid knows the newest interval only, and no transactions are taken
+	Bills    Bills    // nil: /api/bill has none
+	Readings Readings // nil: none are kept
+	Meters   Meters   // nil: nothing is known of registrations, and nothing is approved
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI
 

@@ -73,6 +73,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	s.registerAPI(api)
 	s.registerGrid(api)
 	s.registerBills(api)
+	s.registerReadings(api)
 	s.registerMeters(api)
 	s.registerStream(api)
 

@@ -20,9 +20,10 @@ func newMeter(s streams) *cobra.Command {
 		Use: "meter", Short: "Find, read and replace meters, and check their definitions",
 		Long: `Sets up the meters of a home: which kinds there are (list), what is at an address
 (detect), what a meter says and where (read), and whether a definition of one's own is
-right (check). None of these needs a running agent or a home's folder.`,
+right (check). None of these needs a running agent or a home's folder. What the meters
+of a home told is in its history.`,
 	}
-	c.AddCommand(newMeterList(s), newMeterDetect(s), newMeterRead(s), newMeterCheck(s), newMeterReplace(s), newMeterApprove(s))
+	c.AddCommand(newMeterList(s), newMeterDetect(s), newMeterRead(s), newMeterCheck(s), newMeterReplace(s), newMeterApprove(s), newMeterHistory(s))
 	return c
 }
 

@@ -84,6 +84,7 @@ type Home struct {
 
 	admission []admission
 	meters    []*device
+	history   *history
 	prover    *prover // the connection meter's; owned by its poll goroutine
 	dirty     chan struct{}
 	snapshot  atomic.Pointer[api.Snapshot]
@@ -153,6 +154,7 @@ func (h *Home) prepare() error {
 	if h.prover, err = h.newProver(); err != nil {
 		return err
 	}
+	h.openHistory()
 	if err := h.book.refresh(); err != nil {
 		return err
 	}
@@ -168,8 +170,12 @@ func (h *Home) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return h.trade(ctx) })
 	g.Go(func() error { return h.follow(ctx) })
+	kept := make(chan error, 1)
+	ended, end := context.WithCancel(context.WithoutCancel(ctx))
+	go func() { kept <- h.history.run(ended, h.flushEvery()) }()
 	err := g.Wait()
-	err = errors.Join(err, h.closeMeters(), h.disk.close())
+	end() // the meters are silent: what they told last is written
+	err = errors.Join(err, <-kept, h.history.close(), h.closeMeters(), h.disk.close())
 	if err != nil {
 		return fmt.Errorf("running household %s: %w", h.id, err)
 	}
@@ -182,6 +188,32 @@ func (h *Home) closeMeters() error {
 		errs = append(errs, d.source.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Readings are written every few minutes, in a fast community once an interval.
+const (
+	minFlush = 10 * time.Second
+	maxFlush = 5 * time.Minute
+	maxRate  = 1000 // of a community's clock, for what a block may span
+)
+
+func (h *Home) flushEvery() time.Duration { return min(max(h.wallInterval(), minFlush), maxFlush) }
+
+// openHistory names the meters: by their role, and the second of a role by its number.
+func (h *Home) openHistory() {
+	roles, names := map[string]int{}, []string{}
+	for _, d := range h.meters {
+		d.name = d.cfg.Role
+		if roles[d.name]++; roles[d.name] > 1 {
+			d.name = fmt.Sprintf("%s-%d", d.name, roles[d.cfg.Role])
+		}
+		names = append(names, d.name)
+	}
+	days := h.opt.Config.ReadingsDays
+	if days == 0 {
+		days = defaultReadingsDays
+	}
+	h.history = newHistory(filepath.Join(h.opt.Dir, HistoryFile), names, days, h.opt.Now, h.opt.Log)
 }
 
 // community is the community's time now.
@@ -217,4 +249,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // Close gives back what New opened, if Run was never called.
-func (h *Home) Close() error { return errors.Join(h.closeMeters(), h.disk.close()) }
+func (h *Home) Close() error {
+	return errors.Join(h.history.close(), h.closeMeters(), h.disk.close())
+}

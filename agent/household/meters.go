@@ -19,6 +19,7 @@ import (
 // tracker; view is under Home.mu.
 type device struct {
 	cfg     MeterConfig
+	name    string // in the history
 	source  meter.Source
 	tracker *meter.Tracker
 	watch   clockWatch
@@ -191,6 +192,7 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 		decision = d.tracker.Offer(s)
 	}
 	h.show(d, decision)
+	h.remind(d, decision)
 	defer h.changed()
 	if d.cfg.Role == RoleConnection && d.tracker.Waiting() != waited {
 		if err := h.prover.keep(h, d.tracker.State()); err != nil {
@@ -216,6 +218,15 @@ func (h *Home) observe(d *device, s meter.Sample) error {
 		d.log.Warn("interval boundary not proven", "reason", why)
 	}
 	return nil
+}
+
+// remind gives a sample to the history.
+func (h *Home) remind(d *device, decision meter.Decision) {
+	if decision.Verdict == meter.Accepted {
+		h.history.accept(d.name, decision.Sample)
+		return
+	}
+	h.history.setAside(d.name, decision, reasonOf(decision))
 }
 
 // foreign says why a sample of the connection is not of the meter that the ledger

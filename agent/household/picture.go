@@ -37,6 +37,7 @@ func (h *Home) picture() api.Snapshot {
 	v.refused = h.refusedReports()
 	v.notAdmitted = h.notAdmitted
 	h.mu.Unlock()
+	v.unkept = h.history.failing()
 	s := api.Snapshot{
 		At: now, WallAt: wall,
 		Home: api.Home{
@@ -76,6 +77,7 @@ type view struct {
 	devices     []deviceView
 	refused     refusedReports
 	notAdmitted string
+	unkept      string // why readings are not kept
 }
 
 func (v *view) readLedger(s *ledger.State) {

@@ -46,6 +46,9 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 	if s.Ledger.WaitingFor != "" {
 		add("ledger-waiting", "The ledger is "+s.Ledger.WaitingFor+".", "Metering goes on; what is metered meanwhile is settled afterwards.")
 	}
+	if v.unkept != "" {
+		add("readings-not-kept", "The readings of the meters cannot be kept: "+v.unkept+".", "Metering goes on. If "+HistoryFile+" is damaged, move it away; if the disk is full, make room.")
+	}
 	if !s.Clock.Sure {
 		add("clock-unsure", "The clock of this gateway is not known to be right ("+s.Clock.State+"): no interval is closed until it is.",
 			"It is set from the network, as timedatectl shows. If you keep it in another way, set clock: trusted in "+ConfigFile+".")

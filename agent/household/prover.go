@@ -79,6 +79,7 @@ func (p *prover) prove(h *Home, s meter.Sample, t meter.TrackerState) (proof, er
 	if err := h.disk.saveBoundary(meterState{Chain: p.chain.State(), Last: p.boundaries.Last(), Tracker: t}, report, givenUp...); err != nil {
 		return proof{}, err
 	}
+	h.history.prove(RoleConnection, r, s.Raw)
 	if report != nil {
 		h.mu.Lock()
 		h.remember(report)

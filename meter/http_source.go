@@ -106,6 +106,10 @@ func answered(d Definition, decoder *def.Decoder, known bool, answers map[string
 	}
 	sample := sampleOf(v, at, d)
 	sample.Identity = decoder.Identity()
+	for _, m := range d.HTTP.Messages {
+		sample.Raw = fmt.Appendf(sample.Raw, "%s: %s\n", m.Name, bounded(answers[m.Name]))
+	}
+	sample.Raw = bounded(sample.Raw)
 	if known && sample.Identity.Contradicts(before) {
 		sample.Quality |= IdentityChanged
 	}

@@ -59,7 +59,7 @@ func (t *telegrams) take(telegram p1.Telegram, raw []byte, at time.Time) Sample 
 	before := t.decoder.Identity()
 	v := t.decoder.Telegram(telegram.Ident, telegram.Values, at)
 	sample := sampleOf(v, at, t.def)
-	sample.Identity = t.identity()
+	sample.Identity, sample.Raw = t.identity(), bounded(raw)
 	if sample.Identity.Contradicts(before) && t.last != nil {
 		sample.Quality |= IdentityChanged
 	}

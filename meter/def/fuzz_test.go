@@ -21,12 +21,25 @@ func held(words []uint16) def.ReadRegisters {
 	}
 }
 
+// smallDefinitions are the parts by protocol of definitions as short as they can be: a fuzzer finds its way in them.
+var smallDefinitions = []string{
+	"protocol: modbus\nmodbus: {blocks: [{name: b, function: 3, address: 0, count: 9}]}\npoints: {import: {block: b, address: 0, type: uint32, unit: Wh, scale: {address: 8, type: int16}, invalid: [0]}}\n" +
+		"identify: {serial: {function: 3, address: 9, type: string, count: 2, order: little}}",
+	"protocol: modbus\nmodbus: {blocks: [{name: b, function: 4, address: 7, count: 9}]}\npoints: {power: {block: b, address: 8, type: float64, order: little, unit: kW, positive: export, subtract: [{address: 12, type: int16}]}}",
+	"protocol: sunspec\nsunspec: {layouts: [{models: [203, 213], points: {import: TotWhImp, power: W}}]}\npoints: {import: {unit: Wh, negative: true}, power: {unit: W}}\nidentify: {maker: {expect: [A]}}",
+	"protocol: mqtt\nmqtt: {format: json, messages: [{name: m, topics: [\"{device}/m\"]}]}\npoints: {import: {unit: kWh, from: [{message: m, path: [a, b]}]}, power: {unit: W, sum: true, from: [{message: m, path: [p]}]}}",
+	"protocol: http\nhttp: {messages: [{name: m, path: /m}]}\npoints: {export: {unit: Wmin, from: [{add: [{message: m, path: [a, \"*\"], count: 2}, {message: m, path: [b]}]}]}}\ntime: {format: unix, from: [{message: m, path: [t]}]}",
+	"protocol: p1\np1: {path: /p}\npoints: {import: {unit: kWh, from: [{add: [{obis: 1-0:1.8.1}, {obis: 1-0:1.8.2}]}]}}",
+}
+
 // FuzzDefinition: any file is a definition that can be used or an error, never a panic.
 func FuzzDefinition(f *testing.F) {
-	for _, name := range []string{"eastron-sdm630", "sunspec-meter", "tasmota", "shelly-gen2", "commonwatt-signed"} {
-		text := builtin(f, name)
-		head, _, _ := strings.Cut(text, "tests:")
-		f.Add([]byte(head + "tests:\n  - name: none\n    expect: {error: none}\n"))
+	for _, part := range smallDefinitions {
+		text := fmt.Sprintf("schema: 1\nid: a\nversion: 1\nname: a\nfacts: [\"http://a\"]\nmax_power_w: 9\n%s\ntests: [{name: a, expect: {error: a}}]\n", part)
+		if _, err := def.Parse([]byte(text)); err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(text))
 	}
 	f.Add([]byte("id: &a [*a, *a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,7 +1,7 @@
 // Package meter turns devices into trustworthy readings.
 //
 // A device is described by a definition (package meter/def: one YAML file, no Go), reached by a transport (meter/modbus,
-// meter/mqtt) and read through a [Source]. What comes out is a [Sample]; what a [Tracker] lets pass becomes a signed
+// meter/mqtt, meter/p1, meter/httpjson) and read through a [Source]. What comes out is a [Sample]; what a [Tracker] lets pass becomes a signed
 // [Reading] in a [Chain]; and [Boundaries] picks from the readings the two that prove an interval.
 //
 // # Invariants
@@ -25,7 +25,7 @@
 // # Goroutines
 //
 // Tracker, Chain and Boundaries are pure values for one goroutine. A Source may be used by one goroutine at a time;
-// Close may be called by another and waits for the goroutines that the source started. Modbus sources start none.
+// Close may be called by another and waits for the goroutines that the source started. Modbus, HTTP and file sources start none.
 //
 // # Errors
 //

@@ -93,6 +93,7 @@ func TestMosquittoTLS(t *testing.T) {
 // TestMosquittoSplit: counters on four topics, the broker restarted in between, one message delivered twice, and the last
 // values kept by the broker.
 func TestMosquittoSplit(t *testing.T) {
+	t.Parallel()
 	b := newBroker(t, "allow_anonymous true\n")
 	publish := func(more ...string) {
 		for topic, payload := range map[string]string{
@@ -139,6 +140,7 @@ func TestMosquittoSplit(t *testing.T) {
 
 // TestTwoClients (two with one id throw each other off): the error says so, and two that chose no id do not meet.
 func TestTwoClients(t *testing.T) {
+	t.Parallel()
 	b := newBroker(t, "allow_anonymous true\n")
 	one := openMQTT(t, b, "tasmota", "kitchen", func(c *meter.Config) { c.ClientID = "commonwatt-same" })
 	openMQTT(t, b, "tasmota", "kitchen", func(c *meter.Config) { c.ClientID = "commonwatt-same" })

@@ -7,6 +7,9 @@
 //	Q3  A broker that is not there, or goes away, is looked for every 1 to 5 s for as long as the subscriber lives.
 //	Q4  A packet above the limit is thrown away as it arrives, before anybody allocates memory for it.
 //	Q5  A retained message is marked: nobody knows its age.
+//	Q6  With TLS, the handshake is part of the connection: what is wrong with a certificate, ours or the broker's, is
+//	    the error of it. Err keeps the last one for a person to read; no password is in it.
+//	Q7  Two clients of one id throw each other off: they come back more and more slowly, and Err says so.
 //
 // Open starts one goroutine, which owns the paho client and its goroutines; Close waits for all of them.
 package mqtt

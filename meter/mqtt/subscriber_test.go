@@ -24,11 +24,16 @@ func config(address string) Config {
 // newBroker starts a broker within the process, where a test can see who subscribed.
 func newBroker(t *testing.T) (*broker.Server, string) {
 	t.Helper()
+	return brokerWith(t, listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+}
+
+func brokerWith(t *testing.T, c listeners.Config) (*broker.Server, string) {
+	t.Helper()
 	s := broker.New(&broker.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	if err := s.AddHook(new(auth.AllowHook), nil); err != nil {
 		t.Fatal(err)
 	}
-	l := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	l := listeners.NewTCP(c)
 	if err := s.AddListener(l); err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +100,7 @@ func TestLargeMessages(t *testing.T) {
 
 // TestThrownOff: a client that the broker throws off comes back and subscribes again.
 func TestThrownOff(t *testing.T) {
+	t.Parallel()
 	server, address := newBroker(t)
 	c := config(address)
 	c.ClientID = "meter-1"
@@ -171,6 +177,7 @@ func scripted(t *testing.T, answer map[byte][]byte) (string, func() int) {
 // TestStubbornBrokers: a broker that refuses the topics, refuses the client, talks nonsense or says nothing is never
 // taken for connected, is asked again, and does not hold up Close.
 func TestStubbornBrokers(t *testing.T) {
+	t.Parallel()
 	connack := []byte{0x20, 2, 0, 0}
 	for name, c := range map[string]struct {
 		answer map[byte][]byte

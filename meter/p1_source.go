@@ -46,7 +46,6 @@ type telegrams struct {
 	def     Definition
 	decoder *def.Decoder
 	last    []byte // the one before
-	changed bool   // its meter was another one than that of the one before it
 }
 
 func (t *telegrams) Definition() Definition { return t.def }
@@ -119,7 +118,7 @@ func parseP1File(text string, _ def.Definition) (address, error) {
 		path = path[2:]
 	}
 	if path == "" || len(path) > 4096 || strings.HasPrefix(path, "//") || strings.ContainsRune(path, 0) {
-		return address{}, errors.New("the path of a file behind p1+file:")
+		return address{}, errors.New("p1+file: and the path of a file")
 	}
 	return address{path: path}, nil
 }

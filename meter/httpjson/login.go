@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"strings"
 )
 
@@ -117,7 +116,7 @@ func (l *login) header(user, password, method, uri string) string {
 
 func (l *login) digest(user, password, method, uri, cnonce string) string {
 	sum := func(parts ...string) string {
-		var h hash.Hash = sha256.New()
+		h := sha256.New()
 		if l.algorithm == "MD5" {
 			h = md5.New() //nolint:gosec // see above
 		}

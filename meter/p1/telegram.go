@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// MaxTelegram bounds a telegram in bytes, MaxLines in lines.
+	// MaxTelegram bounds a telegram in bytes.
 	MaxTelegram = 16 << 10
-	MaxLines    = 400
+	// MaxLines bounds it in lines.
+	MaxLines = 400
 )
 
 var (

@@ -59,8 +59,12 @@ type Actuator struct {
 	identity   Identity
 	generation uint64 // of the connection that layout is from; 0: none
 	seen       uint64 // of the last answer
+	mixed      bool   // answers since the survey began came by more than one connection
 
-	held  *lease
+	writes int64
+
+	held  *lease // what we renew
+	after *lease // what we renew no more, and has not lapsed yet
 	state ControlState
 }
 
@@ -100,6 +104,9 @@ func (a *Actuator) Reverts() bool { return a.def.Control.Lease != nil }
 
 // State is what the device last said.
 func (a *Actuator) State() ControlState { return a.state }
+
+// Writes is how often a set point was written.
+func (a *Actuator) Writes() int64 { return a.writes }
 
 // Known is the device that is led; Other one that answers in its place, or nil.
 func (a *Actuator) Known() Identity  { return a.known }
@@ -153,24 +160,26 @@ func (a *Actuator) look(ctx context.Context) (def.Telling, error) {
 }
 
 func (a *Actuator) survey(ctx context.Context) error {
-	// A survey of one connection: what it began with must still be there at its end.
+	a.seen, a.mixed = 0, false
 	s, err := a.def.Survey(ctx, a.read)
 	if err != nil {
 		return err
 	}
-	began := a.seen
 	if a.known.Contradicts(s.Identity) {
-		a.other, a.held = &s.Identity, nil
+		a.other, a.held, a.after = &s.Identity, nil, nil
 		return fmt.Errorf("got %s, expected %s: %w", named(s.Identity), named(a.known), ErrOtherDevice)
 	}
 	layout, err := a.def.LayOutControl(ctx, a.read, s)
 	if err != nil {
 		return err
 	}
+	if a.mixed {
+		return fmt.Errorf("its connection does not last: %w", modbus.ErrReopened)
+	}
 	if a.known == (Identity{}) {
 		a.known = s.Identity
 	}
-	a.other, a.identity, a.layout, a.generation = nil, s.Identity, layout, began
+	a.other, a.identity, a.layout, a.generation = nil, s.Identity, layout, a.seen
 	return nil
 }
 
@@ -185,6 +194,7 @@ func (a *Actuator) read(ctx context.Context, function uint8, address, count uint
 		}
 		return nil, err
 	}
+	a.mixed = a.mixed || a.seen != 0 && a.seen != generation
 	a.seen = generation
 	return words, nil
 }
@@ -193,16 +203,20 @@ func (a *Actuator) read(ctx context.Context, function uint8, address, count uint
 func (a *Actuator) tell(t def.Telling) {
 	now := a.now()
 	s := ControlState{ControlState: t.ControlState, At: now, Identity: a.identity}
-	ours := a.held != nil && now.Before(a.held.until) && a.layout.Obeys(t, a.point(a.held.set))
-	if !ours && a.Reverts() && a.def.Control.Lease.Silent && t.Mode != def.ModeOwn {
+	obeys := func(l *lease) bool { return l != nil && now.Before(l.until) && a.layout.Obeys(t, a.point(l.set)) }
+	ours, last := obeys(a.held), a.held
+	if !ours {
+		last = a.after
+	}
+	if !obeys(last) && a.Reverts() && a.def.Control.Lease.Silent && t.Mode != def.ModeOwn {
 		s.Mode, s.SetW = "", nil // it tells the last command, not whether that still holds
 	}
 	switch {
 	case s.Mode == def.ModeOwn || s.Mode == "" || !a.Reverts():
 	case t.LeftS != nil && *t.LeftS > 0:
 		s.Left = new(time.Duration(*t.LeftS) * time.Second)
-	case ours:
-		s.Left = new(a.held.until.Sub(now))
+	case obeys(last):
+		s.Left = new(last.until.Sub(now))
 	}
 	s.Led = ours
 	a.state = s
@@ -225,7 +239,7 @@ func (a *Actuator) Apply(ctx context.Context, s SetPoint) (ControlState, error) 
 	if err != nil {
 		return a.state, err
 	}
-	s = bounded(before, s)
+	s = within(before, s)
 	if a.state.Led && same(a.held.set, s) && !a.due() {
 		return a.state, nil
 	}
@@ -234,6 +248,7 @@ func (a *Actuator) Apply(ctx context.Context, s SetPoint) (ControlState, error) 
 	if err != nil {
 		return a.state, fmt.Errorf("leading %s: %w", a.def.ID, err)
 	}
+	a.writes++
 	failed := a.write(ctx, writes)
 	after, err := a.look(ctx)
 	if err != nil {
@@ -252,6 +267,7 @@ func (a *Actuator) Apply(ctx context.Context, s SetPoint) (ControlState, error) 
 		a.tell(after)
 		return a.state, failed
 	}
+	a.after = nil
 	a.held = &lease{set: s, written: began, until: began.Add(a.leased(s.Lease))}
 	a.tell(after)
 	return a.state, nil
@@ -268,8 +284,8 @@ func (s ControlState) says() string {
 	return fmt.Sprintf("%s %d W", mode, *s.SetW)
 }
 
-// bounded keeps a set point within what the device can.
-func bounded(t def.Telling, s SetPoint) SetPoint {
+// within keeps a set point within what the device can.
+func within(t def.Telling, s SetPoint) SetPoint {
 	most := map[string]*int64{def.ModeCharge: t.MaxChargeW, def.ModeDischarge: t.MaxDischargeW, def.ModeLimit: t.MaxLimitW}[s.Mode]
 	s.PowerW = max(0, s.PowerW)
 	if most != nil {
@@ -313,17 +329,14 @@ func (a *Actuator) write(ctx context.Context, writes []def.Write) error {
 // Release leaves the device to itself: one that reverts by itself is just not written to any more, and Left says for how
 // long it goes on; another is brought back to its own mode.
 func (a *Actuator) Release(ctx context.Context) (ControlState, error) {
-	led := a.held != nil
-	a.held = nil
+	if a.held != nil {
+		a.held, a.after = nil, a.held
+	}
 	before, err := a.look(ctx)
-	if err != nil || a.Reverts() || !led && before.Mode == def.ModeOwn {
+	if err != nil || a.Reverts() || before.Mode == def.ModeOwn {
 		return a.state, err
 	}
-	own := SetPoint{Mode: def.ModeOwn}
-	if before.Mode == def.ModeOwn {
-		return a.state, nil
-	}
-	writes, err := a.layout.Writes(before, a.point(own))
+	writes, err := a.layout.Writes(before, a.point(SetPoint{Mode: def.ModeOwn}))
 	if err != nil {
 		return a.state, fmt.Errorf("leading %s: %w", a.def.ID, err)
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	Network  Network  // nil: /api/grid knows the newest interval only, and no transactions are taken
 	Bills    Bills    // nil: /api/bill has none
 	Readings Readings // nil: none are kept
+	Controls Controls // nil: nothing is led
 	Meters   Meters   // nil: nothing is known of registrations, and nothing is approved
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI

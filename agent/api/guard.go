@@ -78,6 +78,7 @@ var posts = []struct {
 }{
 	{transactionsPath, 3 * maxTransactionBytes},
 	{approvalPath, maxBodyBytes},
+	{controlPath, maxBodyBytes},
 }
 
 // postLimit is what a path takes at most; 0: nothing.

@@ -20,6 +20,7 @@ type Status struct {
 	Home     Home      `json:"home"`
 	Ledger   Ledger    `json:"ledger"`
 	Meters   []Meter   `json:"meters" nullable:"false"`
+	Controls []Control `json:"controls" nullable:"false"`
 	Clock    Clock     `json:"clock"`
 	Problems []Problem `json:"problems" nullable:"false"`
 }
@@ -27,7 +28,7 @@ type Status struct {
 func newStatus(s Snapshot, version string) Status {
 	return Status{
 		At: s.At, WallAt: s.WallAt, Version: version, Ready: len(notReady(s)) == 0,
-		Home: s.Home, Ledger: s.Ledger, Meters: s.Meters, Clock: s.Clock, Problems: s.Problems,
+		Home: s.Home, Ledger: s.Ledger, Meters: s.Meters, Controls: s.Controls, Clock: s.Clock, Problems: s.Problems,
 	}
 }
 
@@ -75,6 +76,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	s.registerBills(api)
 	s.registerReadings(api)
 	s.registerMeters(api)
+	s.registerControls(api)
 	s.registerStream(api)
 
 	yaml, err := api.OpenAPI().YAML()

@@ -146,6 +146,9 @@ func snapshot(p Provider) Snapshot {
 	if s.Meters == nil {
 		s.Meters = []Meter{}
 	}
+	if s.Controls == nil {
+		s.Controls = []Control{}
+	}
 	if s.Problems == nil {
 		s.Problems = []Problem{}
 	}

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Account   Account    `json:"account"`
 	Ledger    Ledger     `json:"ledger"`
 	Meters    []Meter    `json:"meters" nullable:"false"`
+	Controls  []Control  `json:"controls" nullable:"false" doc:"What this home leads"`
 	Clock     Clock      `json:"clock"`
 	Problems  []Problem  `json:"problems" nullable:"false"`
 	Grid      *Grid      `json:"grid" doc:"The newest interval that is decided; null: none is"`

@@ -31,6 +31,7 @@ type view struct {
 	Intervals          []intervalRow
 	Ledger             ledgerView
 	Meters             []meterView
+	Controls           []controlView
 }
 
 type tile struct{ Place, Label, Value, Note string }
@@ -78,6 +79,9 @@ func newView(s Snapshot, version string, zone *time.Location) view {
 	}
 	for _, i := range slices.Backward(s.Intervals) { // newest first, as people look for it
 		v.Intervals = append(v.Intervals, newIntervalRow(i, s.Account.Currency, zone))
+	}
+	for _, c := range s.Controls {
+		v.Controls = append(v.Controls, newControlView(c))
 	}
 	for _, m := range s.Meters {
 		v.Meters = append(v.Meters, newMeterView(m, zone))

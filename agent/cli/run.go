@@ -137,7 +137,7 @@ func (g *gateway) open(version string) error {
 		return err
 	}
 	g.page, err = api.New(api.Config{
-		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Version: version,
+		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
 		Bills: &bill.Desk{Own: keys.ID(), Source: g.node, Genesis: genesis},
 		Log:   g.log.With("room", "api"),
 	})

@@ -17,11 +17,12 @@ import (
 // Config is agent.yaml: what is particular to this gateway. What the community
 // decided is in its genesis document, not here.
 type Config struct {
-	Name   string        `yaml:"name"`
-	Role   string        `yaml:"role"` // validator or replica
-	Listen ListenConfig  `yaml:"listen"`
-	Peers  PeersConfig   `yaml:"peers"`
-	Meters []MeterConfig `yaml:"meters"`
+	Name     string          `yaml:"name"`
+	Role     string          `yaml:"role"` // validator or replica
+	Listen   ListenConfig    `yaml:"listen"`
+	Peers    PeersConfig     `yaml:"peers"`
+	Meters   []MeterConfig   `yaml:"meters"`
+	Controls []ControlConfig `yaml:"controls"` // what this home leads; may be left out
 	// Definitions is a folder with device definitions of one's own, from the home's folder on.
 	Definitions string `yaml:"definitions"`
 	Log         string `yaml:"log"`   // debug, info, warn, error

@@ -65,6 +65,23 @@ meters:
 # A meter that wants to know who asks also takes username, password_file, ca_file, cert_file,
 # key_file and server_name.
 definitions: {{quote .Definitions}}            # a folder with device definitions of your own
+{{- if .Controls}}
+
+# What this home leads: batteries and inverters. Each set point is a lease; a device that
+# is not written to any more goes on by itself.
+controls:
+{{- range .Controls}}
+  - definition: {{quote .Definition}}
+    address: {{quote .Address}}
+    unit: {{.Unit}}
+    mode: {{.Mode}}            # follow, self-consumption, hold, hold-charge, charge, discharge or limit-export
+    power_w: {{.PowerW}}              # of charge and discharge
+    max_power_w: {{.MaxPowerW}}          # never more; 0 is what the device says
+    reserve_percent: {{.ReservePercent}}      # not discharged below
+    capacity_wh: {{.CapacityWh}}         # where the device does not say it; 0: unknown
+    lease_s: {{.LeaseS}}              # 0 is a third of an interval
+{{- end}}
+{{- end}}
 
 log: {{.Log}}                  # debug, info, warn or error
 
@@ -110,6 +127,7 @@ func plain(c Config) Config {
 	for _, list := range []*[]string{&c.Listen.Gossip, &c.Listen.Hosts, &c.Peers.Engine, &c.Peers.Gossip} {
 		*list = append([]string(nil), *list...)
 	}
+	c.Controls = append([]ControlConfig(nil), c.Controls...)
 	return c
 }
 

@@ -85,6 +85,7 @@ type Home struct {
 	admission []admission
 	meters    []*device
 	history   *history
+	leaders   []*leader
 	prover    *prover // the connection meter's; owned by its poll goroutine
 	dirty     chan struct{}
 	snapshot  atomic.Pointer[api.Snapshot]
@@ -93,7 +94,8 @@ type Home struct {
 	mu          sync.Mutex // guards what follows and the views of the devices
 	reports     map[market.Interval]*pending
 	metered     map[market.Interval]energy // what this home knows itself, newest 200
-	notAdmitted string                     // why the admission was refused; empty: it was not
+	course      course
+	notAdmitted string // why the admission was refused; empty: it was not
 
 	book *book // of New, then of follow
 }
@@ -151,6 +153,9 @@ func (h *Home) prepare() error {
 		}
 		h.meters = append(h.meters, d)
 	}
+	if err := h.openLeaders(); err != nil {
+		return err
+	}
 	if h.prover, err = h.newProver(); err != nil {
 		return err
 	}
@@ -167,6 +172,9 @@ func (h *Home) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, d := range h.meters {
 		g.Go(func() error { return h.poll(ctx, d) })
+	}
+	for _, l := range h.leaders {
+		g.Go(func() error { return h.lead(ctx, l) })
 	}
 	g.Go(func() error { return h.trade(ctx) })
 	g.Go(func() error { return h.follow(ctx) })
@@ -186,6 +194,9 @@ func (h *Home) closeMeters() error {
 	var errs []error
 	for _, d := range h.meters {
 		errs = append(errs, d.source.Close())
+	}
+	for _, l := range h.leaders {
+		errs = append(errs, l.actuator.Close())
 	}
 	return errors.Join(errs...)
 }

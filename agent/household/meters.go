@@ -265,6 +265,9 @@ func (h *Home) show(d *device, decision meter.Decision) {
 		v.accepted++
 		v.state, v.note, v.failures = api.MeterOK, "", 0
 		v.sample, v.lastAt = decision.Sample, decision.Sample.At
+		if d.cfg.Role == RoleConnection {
+			h.course.note(decision.Sample, h.calendar, h.tolerance())
+		}
 		if w := v.sample.PowerW; w != nil && (*w > maxPowerW || *w < -maxPowerW) {
 			v.sample.PowerW = nil
 		}

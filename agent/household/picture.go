@@ -34,6 +34,7 @@ func (h *Home) picture() api.Snapshot {
 	for i, d := range h.meters {
 		v.devices[i] = d.view.snapshot()
 	}
+	v.controls = h.showControls()
 	v.refused = h.refusedReports()
 	v.notAdmitted = h.notAdmitted
 	h.mu.Unlock()
@@ -49,6 +50,7 @@ func (h *Home) picture() api.Snapshot {
 		Intervals: v.intervals(),
 		Account:   h.account(v.member),
 		Meters:    h.showMeters(v.devices),
+		Controls:  v.controls,
 		Clock:     h.showClock(),
 		Power:     h.power(v.devices, v.shares(v.current)),
 		Ledger:    h.showLedger(status),
@@ -76,6 +78,7 @@ type view struct {
 	metered     map[market.Interval]energy
 	devices     []deviceView
 	refused     refusedReports
+	controls    []api.Control
 	notAdmitted string
 	unkept      string // why readings are not kept
 }

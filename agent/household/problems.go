@@ -53,6 +53,7 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 		add("clock-unsure", "The clock of this gateway is not known to be right ("+s.Clock.State+"): no interval is closed until it is.",
 			"It is set from the network, as timedatectl shows. If you keep it in another way, set clock: trusted in "+ConfigFile+".")
 	}
+	controlProblems(add, s.Controls)
 	for i, m := range s.Meters {
 		v.meterProblems(add, m, v.devices[i])
 	}

@@ -171,7 +171,7 @@ func (h *Home) makeOrder(k market.Interval, p market.Preference, most market.Wat
 	if !ok {
 		return nil
 	}
-	side, step, ok := trader.Quote(f, p, most)
+	side, step, ok := trader.Quote(h.planned(f), p, most)
 	if !ok {
 		return nil
 	}

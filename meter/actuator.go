@@ -61,6 +61,7 @@ type Actuator struct {
 	seen       uint64 // of the last answer
 	mixed      bool   // answers since the survey began came by more than one connection
 
+	told   *def.Telling // what Read found, for the Apply or Release that follows
 	writes int64
 
 	held  *lease // what we renew
@@ -127,8 +128,20 @@ func (a *Actuator) forget() { a.layout, a.generation = nil, 0 }
 
 // Read looks at the device.
 func (a *Actuator) Read(ctx context.Context) (ControlState, error) {
-	_, err := a.look(ctx)
+	t, err := a.look(ctx)
+	if err == nil {
+		a.told = &t
+	}
 	return a.state, err
+}
+
+// fresh is what Read found just before, or else a look.
+func (a *Actuator) fresh(ctx context.Context) (def.Telling, error) {
+	if t := a.told; t != nil {
+		a.told = nil
+		return *t, nil
+	}
+	return a.look(ctx)
 }
 
 // maxLooks bounds how often a device is surveyed within one look.
@@ -136,6 +149,7 @@ const maxLooks = 3
 
 // look reads the device's state, over a connection over which it said who it is.
 func (a *Actuator) look(ctx context.Context) (def.Telling, error) {
+	a.told = nil
 	for range maxLooks {
 		if a.layout == nil || a.seen != a.generation {
 			if err := a.survey(ctx); err != nil {
@@ -235,7 +249,7 @@ func (a *Actuator) point(s SetPoint) def.SetPoint {
 // already, and less than half of its lease is over, nothing is written. An error says that the device was not reached, or
 // does not obey; the next Apply reads before it writes.
 func (a *Actuator) Apply(ctx context.Context, s SetPoint) (ControlState, error) {
-	before, err := a.look(ctx)
+	before, err := a.fresh(ctx)
 	if err != nil {
 		return a.state, err
 	}
@@ -332,7 +346,7 @@ func (a *Actuator) Release(ctx context.Context) (ControlState, error) {
 	if a.held != nil {
 		a.held, a.after = nil, a.held
 	}
-	before, err := a.look(ctx)
+	before, err := a.fresh(ctx)
 	if err != nil || a.Reverts() || before.Mode == def.ModeOwn {
 		return a.state, err
 	}

@@ -19,6 +19,7 @@ import (
 func newDemo(s streams) *cobra.Command {
 	var o demo.Options
 	var from, output, outage string
+	var compare bool
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a whole street on this machine",
@@ -46,6 +47,9 @@ decided for a while; every interval is settled nevertheless, and none twice.`,
 			if err := parseOutage(outage, &o.Outage); err != nil {
 				return err
 			}
+			if compare {
+				return runComparison(c.Context(), o, output, s)
+			}
 			return runDemo(c.Context(), o, output, s)
 		},
 	}
@@ -56,6 +60,8 @@ decided for a while; every interval is settled nevertheless, and none twice.`,
 	f.DurationVar(&o.Span, "span", 0, "stop after this much of the community's time and report")
 	f.DurationVar(&o.Pace, "pace", 0, "how long 15 minutes take, from 2s on (default 10s)")
 	f.StringVar(&o.Clearing, "clearing", "", "how intervals are decided: forward on orders (default) or metered, by what the meters say afterwards")
+	f.StringVar(&o.Battery, "battery", "", "how batteries are led: follow what was sold (default) or self-consumption")
+	f.BoolVar(&compare, "compare", false, "run the same street twice, with batteries that follow and without, and compare the imbalance (needs --span)")
 	f.StringVar(&outage, "outage", "", "AFTER+LENGTH of the community's time, such as 30h+3h, without a quorum of validators")
 	f.StringVar(&from, "from", "", "community time at which it begins (default: the late morning of a sunny day)")
 	f.BoolVar(&o.Fresh, "fresh", false, "forget the street in the data folder and begin anew")
@@ -83,7 +89,8 @@ func parseOutage(text string, o *demo.Outage) error {
 	return nil
 }
 
-func runDemo(ctx context.Context, o demo.Options, output string, s streams) error {
+// findPrograms names the two programs: this one, and firmware-sim beside it or in the path.
+func findPrograms(o *demo.Options) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -93,6 +100,13 @@ func runDemo(ctx context.Context, o demo.Options, output string, s streams) erro
 		if found, err := exec.LookPath("firmware-sim"); err == nil {
 			o.Simulator = found
 		}
+	}
+	return nil
+}
+
+func runDemo(ctx context.Context, o demo.Options, output string, s streams) error {
+	if err := findPrograms(&o); err != nil {
+		return err
 	}
 	o.Say = s.err
 	report, err := demo.Run(ctx, o)

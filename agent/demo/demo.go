@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -22,6 +23,7 @@ type Options struct {
 	Span     time.Duration // the same in community time, since every home has joined
 	Pace     time.Duration // of the wall clock for 15 minutes; 0: ten seconds, or as it was founded
 	Clearing string        // how intervals are decided: forward or metered; empty: forward, or as it was founded
+	Battery  string        // how batteries are led: follow or self-consumption; empty: follow, or as it was founded
 	Outage   Outage        // with which the ledger stands still for a while
 	From     time.Time     // community time at which it begins; zero: a sunny late morning
 	Fresh    bool          // forget what Dir holds
@@ -106,6 +108,9 @@ func (o *Options) check() error {
 	}
 	if c := o.Clearing; c != "" && c != ledger.ClearingForward && c != ledger.ClearingMetered {
 		return fmt.Errorf("%w: --clearing: got %q, want %s or %s", ErrUsage, c, ledger.ClearingForward, ledger.ClearingMetered)
+	}
+	if b := o.Battery; b != "" && b != household.LeadFollow && b != household.LeadSelfConsumption {
+		return fmt.Errorf("%w: --battery: got %q, want %s or %s", ErrUsage, b, household.LeadFollow, household.LeadSelfConsumption)
 	}
 	if err := o.Outage.check(o.Span); err != nil {
 		return err

@@ -28,6 +28,7 @@ type plan struct {
 	Rate     int64     `json:"rate"`               // community seconds per wall second
 	Outage   int64     `json:"outage_s,omitempty"` // of community time, that its deadline allows for
 	Clearing string    `json:"clearing"`
+	Battery  string    `json:"battery,omitempty"` // how batteries are led; empty: not at all
 	Profiles string    `json:"profiles,omitempty"`
 	Homes    []home    `json:"homes"`
 }
@@ -98,6 +99,9 @@ func (h home) keyFile(root string) string {
 	return filepath.Join(root, "devices", h.Name+"-connection.key")
 }
 
+// inverter is what the batteries are behind.
+const inverter = "sunspec-battery"
+
 // kinds are the connection meters in turn: odd homes on Modbus, even ones on MQTT.
 var kinds = []string{"eastron-sdm630", "tasmota", "sunspec-meter", "shelly-gen2", "eastron-sdm630", "commonwatt-signed"}
 
@@ -123,9 +127,9 @@ func layout(i int) home {
 		h.Devices = append(h.Devices, d)
 	}
 	add(household.RoleConnection, kind)
-	solar, battery := "sunspec-meter", "eastron-sdm630"
+	solar := "sunspec-meter"
 	if !modbus {
-		solar, battery = "tasmota", "tasmota"
+		solar = "tasmota"
 	}
 	h.SolarKWp, h.Azimuth = []int{3, 0, 0, 2, 0, 1}[i%6], []int{180, 0, 0, 130, 0, 240}[i%6]
 	h.Node = feederTown
@@ -135,7 +139,8 @@ func layout(i int) home {
 	}
 	if i%6 == 0 || i%6 == 3 {
 		h.BatteryKWh = 5
-		add(household.RoleBattery, battery)
+		// An inverter that obeys is on Modbus wherever the other meters are.
+		h.Devices = append(h.Devices, device{Role: household.RoleBattery, Definition: inverter, Unit: uint8(4*i + len(h.Devices) + 1)}) //nolint:gosec // at most 4 × 32
 	}
 	return h
 }
@@ -170,6 +175,8 @@ func (p *plan) fits(o Options, now time.Time) error {
 		return fmt.Errorf("%w: --from: the street in %s began at %s; --fresh begins anew", ErrUsage, o.Dir, p.From.Format(time.RFC3339))
 	case o.Pace != 0 && paceOf(o.Pace) != p.pace():
 		return fmt.Errorf("%w: --pace: in the street in %s %s; --fresh begins anew", ErrUsage, o.Dir, p.pace())
+	case o.Battery != "" && o.Battery != p.Battery:
+		return fmt.Errorf("%w: --battery: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Battery)
 	case o.Clearing != "" && o.Clearing != p.Clearing:
 		return fmt.Errorf("%w: --clearing: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Clearing)
 	case int64(o.Outage.For/time.Second) > p.Outage:
@@ -201,7 +208,7 @@ func found(o Options) (*plan, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	p := &plan{
 		Name: "demo-" + now.Format("20060102-150405"), From: o.From.UTC(), Start: now, Rate: paceOf(defaultPace).rate,
-		Outage: int64(o.Outage.For / time.Second), Clearing: cmp.Or(o.Clearing, ledger.ClearingForward), Profiles: absolute(o.Profiles),
+		Outage: int64(o.Outage.For / time.Second), Clearing: cmp.Or(o.Clearing, ledger.ClearingForward), Battery: cmp.Or(o.Battery, household.LeadFollow), Profiles: absolute(o.Profiles),
 	}
 	if o.Pace != 0 {
 		p.Rate = paceOf(o.Pace).rate

@@ -55,7 +55,10 @@ type HouseholdLine struct {
 	BoughtWh       market.WattHours `json:"bought_wh"`
 	SoldWh         market.WattHours `json:"sold_wh"`
 	Balance        market.Money     `json:"balance"`
-	Recounted      market.Money     `json:"recounted"`        // the balance, computed anew from what its device counted
+	Recounted      market.Money     `json:"recounted"` // the balance, computed anew from what its device counted
+	Battery        bool             `json:"battery"`
+	OffWh          market.WattHours `json:"off_wh"`           // metered against allocated, both directions, over its intervals
+	OffCost        int64            `json:"off_cost"`         // what that cost it, against having ordered rightly
 	Corrections    int              `json:"corrections"`      // settlements that corrected an earlier one
 	DeviceImportWh uint64           `json:"device_import_wh"` // by firmware-sim's own counter
 	DeviceExportWh uint64           `json:"device_export_wh"`

@@ -29,7 +29,7 @@ func (s *street) writeSimulator() error {
 	} else {
 		fmt.Fprintf(&b, "mqtt: {listen: %s}\n", s.ports.at(portsSim+1))
 	}
-	fmt.Fprintf(&b, "control: {listen: %s}\nhomes:\n", s.ports.at(portsSim+2))
+	fmt.Fprintf(&b, "control: {listen: %s}\njournal: inverters.journal\nhomes:\n", s.ports.at(portsSim+2))
 	for _, h := range s.plan.Homes {
 		s.writeSimulatedHome(&b, h)
 	}
@@ -102,6 +102,12 @@ func (s *street) writeAgents() error {
 				m.Address = "mqtt://" + s.ready.MQTT + "/" + d.Topic
 			}
 			c.Meters = append(c.Meters, m)
+			if d.Definition == inverter && s.plan.Battery != "" {
+				c.Controls = append(c.Controls, household.ControlConfig{
+					Definition: d.Definition, Address: m.Address, Unit: d.Unit, Mode: s.plan.Battery,
+					ReservePercent: 5, CapacityWh: int64(h.BatteryKWh) * 1000,
+				})
+			}
 		}
 		if err := household.WriteConfig(h.dir(s.opt.Dir), c); err != nil {
 			return err

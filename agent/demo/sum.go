@@ -107,7 +107,7 @@ func (s *street) sumHome(r *Report, h home, st *store.Store) (line HouseholdLine
 	id := keys.ID()
 	line = HouseholdLine{
 		ID: id.String(), Name: h.Name, Node: h.Node, Protocol: h.protocol(), Definition: h.connection().Definition,
-		Balance: st.State().Balance(market.HouseholdAccount(id)),
+		Balance: st.State().Balance(market.HouseholdAccount(id)), Battery: h.BatteryKWh > 0,
 	}
 	count := recount{
 		calendar: st.State().Calendar(), prices: pricesOf(st.State().Genesis(), h.Node),
@@ -166,6 +166,7 @@ func (l *HouseholdLine) add(c *recount) error {
 			begin = k + 1
 		}
 		if ok {
+			l.imbalance(&x, c.prices)
 			l.communityFees += times(c.prices.fee, int64(x.Bought))
 			l.BoughtWh += x.Bought
 			l.SoldWh += x.Sold

@@ -58,15 +58,18 @@ func ReadPassword(path string) (string, error) {
 	return line, nil
 }
 
+// own is a path from the home's folder on.
+func (h *Home) own(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(h.opt.Dir, path)
+}
+
 // access is what the i-th meter is opened with besides its address.
 func (h *Home) access(i int) (c meter.Config, err error) {
 	m := h.opt.Config.Meters[i]
-	own := func(path string) string {
-		if path == "" || filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(h.opt.Dir, path)
-	}
+	own := h.own
 	c = meter.Config{
 		Definition: m.Definition, DefinitionsDir: own(h.opt.Config.Definitions), Address: m.Address, Unit: m.Unit, Username: m.Username,
 		TLS: meter.TLS{CAFile: own(m.CAFile), CertFile: own(m.CertFile), KeyFile: own(m.KeyFile), ServerName: m.ServerName},

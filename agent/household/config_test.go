@@ -42,7 +42,7 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, definitions, log, clock, readings_days"},
+		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, controls, definitions, log, clock, readings_days"},
 		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts"},
 		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
 		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},

@@ -84,7 +84,7 @@ func (h *Home) openLeader(i int, known meter.Identity) (*leader, error) {
 	c := h.opt.Config.Controls[i]
 	log := newQuiet(h.opt.Log.Handler(), h.opt.Now).With("control", i)
 	a, err := meter.OpenActuator(context.Background(), meter.Config{
-		Definition: c.Definition, Address: c.Address, Unit: c.Unit, Now: h.community, Log: log, Pool: h.pool,
+		Definition: c.Definition, DefinitionsDir: h.own(h.opt.Config.Definitions), Address: c.Address, Unit: c.Unit, Now: h.community, Log: log, Pool: h.pool,
 	}, known)
 	key := fmt.Sprintf("controls[%d].", i)
 	if ce := (*meter.ConfigError)(nil); errors.As(err, &ce) {

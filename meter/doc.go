@@ -9,12 +9,18 @@
 //	M1  Unknown is nil, never 0. No reading is made of an answer that was late, foreign, short, long or not a number.
 //	M2  Energy comes from counters only, as integer Wh. Power is for control and display; import is positive.
 //	M3  Within one epoch the accepted counters of a meter never fall. A counter that falls, or rises by more than
-//	    max power × elapsed × 1.1 + resolution, yields no energy by itself: it returns, it is a declared wrap, or
-//	    it waits for a new epoch that somebody approved. No span ever crosses an epoch.
+//	    can have flowed (max power × elapsed × 1.1, the resolution once, and what flowed by the device's own power
+//	    while it stood still), yields no energy by itself: it returns, it is a declared wrap, or it waits for a new
+//	    epoch that somebody approved. No span ever crosses an epoch. The rules are at [Tracker].
 //	M4  The spans of a meter telescope: the end reading of one is the start reading of the next, so their sum is
 //	    exactly the difference of the outer two counter values.
 //	M5  A retained message is not a fresh reading.
 //	M6  A signature is over a domain tag and canonical CBOR, never over JSON.
+//	M7  A counter that stands still for a quarter of an hour while the device shows a power of more than 20 W and by
+//	    that power 50 Wh and ten resolutions have flowed is frozen: its samples are stale until three agree that it
+//	    moves.
+//	M8  A reading proves a boundary only while the clock that stamps it is known to be within 5 s ([SystemClock]), and
+//	    a device's own time that contradicts ours is flagged and never used ([DeviceClock]).
 //
 // # Units and signs
 //

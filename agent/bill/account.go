@@ -27,6 +27,7 @@ type Account struct {
 	Window    time.Duration   // for corrections, after the end of the interval
 	Calendar  market.Calendar
 	Zone      *time.Location
+	SignedBy  ledger.SignedBy // who signs the meter's readings now; 0: not known
 }
 
 // AccountOf takes a household's account from a state. It does not wait for anything.
@@ -36,7 +37,12 @@ func AccountOf(s *ledger.State, h market.HouseholdID) (Account, error) {
 		return Account{}, fmt.Errorf("household %s: %w", h, ErrUnknown)
 	}
 	rules := s.Rules()
+	var signedBy ledger.SignedBy
+	if m, known := s.Meter(record.Meter); known && record.HasMeter {
+		signedBy = m.SignedBy
+	}
 	return Account{
+		SignedBy: signedBy,
 		ChainID: s.ChainID(), Household: h, Record: record, Next: s.Next(),
 		Window:   time.Duration(rules.CorrectionWindowS) * time.Second,
 		Calendar: s.Calendar(), Zone: s.Zone(),

@@ -23,6 +23,7 @@ type Statement struct {
 	AsOf      time.Time          `json:"as_of" doc:"Community time of the ledger"`
 	Final     bool               `json:"final" doc:"No report can change it any more"`
 	Pruned    bool               `json:"pruned" doc:"Its lines are no longer kept; the totals are the ledger's"`
+	SignedBy  string             `json:"readings_signed_by,omitempty" enum:"agent,device" doc:"Who signs the meter's readings now, as the ledger has it: the home's gateway, or the meter itself"`
 	Totals    Totals             `json:"totals"`
 	Days      []Day              `json:"days" nullable:"false"`
 }
@@ -108,6 +109,9 @@ func NewStatement(l *Ledger) (*Statement, error) {
 		From: from, To: l.Calendar.Start(end).In(l.Zone), IntervalS: int64(l.Calendar.Length / time.Second), Currency: Currency,
 		AsOf:  l.Calendar.GateClosure(l.Next - 1).In(l.Zone),
 		Final: l.Closed != nil, Pruned: l.Pruned,
+	}
+	if l.SignedBy != 0 {
+		s.SignedBy = l.SignedBy.String()
 	}
 	w := writer{ledger: l, latest: map[market.Interval]*ledger.Settlement{}, day: map[string]int{}, not: map[market.Interval]bool{}}
 	s.Days = w.days(first, end)

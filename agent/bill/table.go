@@ -53,6 +53,12 @@ func (s *Statement) sums(w io.Writer) {
 	fmt.Fprintf(w, "%-46s %14s %16s\n", "balance before", "", signed(t.Opening))
 	fmt.Fprintf(w, "%-46s %14s %16s\n", "balance now", "", signed(t.Closing))
 	fmt.Fprintf(w, "\n%-46s %14s\n%-46s %14s\n", "your meter counted: drawn", KWh(t.Import), "your meter counted: fed in", KWh(t.Export))
+	switch s.SignedBy {
+	case "device":
+		fmt.Fprintln(w, "its readings are signed by the meter itself")
+	case "agent":
+		fmt.Fprintln(w, "its readings are signed by the home's gateway, which reads it")
+	}
 	if t.NotGood > 0 || t.Corrected > 0 {
 		fmt.Fprintf(w, "%d intervals are not known by two readings of their own (see their quality), %d lines are corrections\n", t.NotGood, t.Corrected)
 	}

@@ -22,15 +22,22 @@
 //	H6  A picture's account is of one state of the ledger: balance = earned - spent.
 //	H7  All that grows is bounded: pending reports by maxPending, what is remembered of
 //	    metered energy by keptMetered, lines of the book by keptLines and the
-//	    correction window, texts of devices by maxText.
+//	    correction window, texts of devices by maxText; in history.db, what counts by
+//	    the days that it is kept, what does not by maxAsides.
+//	H8  No interval is closed while the gateway's clock is not known to be right, unless
+//	    agent.yaml trusts it or the community's clock runs at a rate.
+//	H9  Every sample is counted by what became of it, and kept in history.db: what counts
+//	    whole, of the rest one a minute of a kind. A power cut costs the last minutes of
+//	    that, and nothing that is settled on. A meter that is ill is a line of log a minute.
+//	H10 That a meter is set aside survives a restart.
 //
 // # Goroutines
 //
 // Home.Run owns one goroutine for each meter (poll), one that brings reports,
-// orders and the admission to the ledger (trade), and one that follows the ledger
-// and rebuilds the picture (follow). They share state under Home.mu, which is never held
-// while waiting for a device, the disk or the ledger. Run returns when all have
-// ended. A meter that speaks by itself is listened to from New on, until Run or
+// orders and the admission to the ledger (trade), one that follows the ledger and
+// rebuilds the picture (follow), and one that writes the history. They share state
+// under Home.mu, which is never held while waiting for a device, the disk or the
+// ledger. Run returns when all have ended. A meter that speaks by itself is listened to from New on, until Run or
 // Close ends.
 //
 // # Time, units and signs

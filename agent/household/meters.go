@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,7 @@ func (h *Home) poll(ctx context.Context, d *device) error {
 		}
 		switch {
 		case !d.source.Push():
-			if !pause(ctx, h.nextPoll()) {
+			if !pause(ctx, h.nextPoll(d.cfg.Role)) {
 				return nil
 			}
 		case err != nil && !errors.Is(err, meter.ErrNoMessage):
@@ -135,12 +136,18 @@ func (h *Home) read(ctx context.Context, d *device, limit time.Duration) (meter.
 	return d.source.Read(ctx)
 }
 
-// nextPoll is a period away, or just after the next boundary if that is sooner, so
-// that each boundary is proven as early as can be.
-func (h *Home) nextPoll() time.Duration {
+// nextPoll is about a period away: not all meters of one line are due at once. That of
+// the connection is due just after the next boundary if that is sooner, so that each
+// boundary is proven as early as can be; the others leave the line to it then.
+func (h *Home) nextPoll(role string) time.Duration {
 	const settle = 10 * time.Millisecond
+	period := h.period()
+	wait := period - period/10 + rand.N(period/5) //nolint:gosec // chance is all that it is for
+	if role != RoleConnection {
+		return wait
+	}
 	boundary := h.until(h.calendar.End(h.calendar.At(h.community()))) + settle
-	return max(min(h.period(), boundary), settle)
+	return max(min(wait, boundary), settle)
 }
 
 // failed notes a read that gave nothing. A push source has by then waited for longer

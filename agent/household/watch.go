@@ -11,7 +11,9 @@ import (
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/meter"
 	"github.com/commonwatt/commonwatt/meter/def"
+	"github.com/commonwatt/commonwatt/meter/httpjson"
 	"github.com/commonwatt/commonwatt/meter/modbus"
+	"github.com/commonwatt/commonwatt/meter/p1"
 )
 
 // How the time of readings is vouched for, in agent.yaml.
@@ -149,9 +151,11 @@ func causeOf(err error) string {
 		name string
 	}{
 		{meter.ErrNoMessage, "no-message"},
+		{p1.ErrChecksum, "checksum"},
 		{meter.ErrPayload, "unreadable"},
 		{modbus.ErrBadReply, "bad-reply"},
 		{modbus.ErrBackoff, "back-off"},
+		{httpjson.ErrBackoff, "back-off"},
 		{def.ErrWrongDevice, "wrong-device"},
 		{def.ErrRefused, "refused-by-device"},
 		{meter.ErrClosed, "closed"},

@@ -179,3 +179,40 @@ func TestClockWatch(t *testing.T) {
 		t.Errorf("a clock without a monotonic part: %v", got)
 	}
 }
+
+// A device that shows the same for an hour while it says that power flows: stale, shown, no
+// boundary proven by it; when it goes on by itself nothing is lost and nothing invented.
+func TestFrozenMeter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.register()
+	r.until(on(6, 15))
+	first, before := r.at(6, 15), r.counter
+	var stuck *meter.Sample
+	frozen := func(now time.Time) bool { return !now.Before(on(8, 1)) && now.Before(on(9, 0)) }
+	r.mend = func(now time.Time, s *meter.Sample) {
+		if !frozen(now) {
+			return
+		}
+		if stuck == nil {
+			s.PowerW = new(int64(400))
+			stuck = new(*s)
+		}
+		s.ImportWh, s.ExportWh, s.PowerW = stuck.ImportWh, stuck.ExportWh, stuck.PowerW
+	}
+	r.after = func(now time.Time, s api.Snapshot) error {
+		p, shown := problem(s, "meter-suspect")
+		if want := now.After(on(8, 18)) && now.Before(on(9, 2)); shown != want {
+			return fmt.Errorf("shown is %v, want %v: %+v", shown, want, s.Meters[0])
+		}
+		if shown && frozen(now) && !strings.Contains(p.Text, "the counters stand still since 2026-06-21 08:01:00") {
+			return fmt.Errorf("problem %+v", p)
+		}
+		return nil
+	}
+	r.until(on(11, 0))
+	exact(t, r, first, r.at(10, 45), before)
+	if n := r.draw().Meters[0].Others["refused/stale"]; n < 40 {
+		t.Errorf("%d stale", n)
+	}
+}

@@ -18,6 +18,8 @@ const (
 var (
 	// ErrTelegram is wrapped by all that is wrong with a telegram.
 	ErrTelegram = errors.New("unreadable telegram")
+	// ErrChecksum is wrapped with ErrTelegram where its checksum is not that of its text.
+	ErrChecksum = errors.New("checksum")
 	// ErrTwice is returned for a line that is there more than once.
 	ErrTwice = errors.New("is there more than once")
 )
@@ -103,7 +105,7 @@ func check(body []byte, sum string) (bool, error) {
 	if uint64(want) == got || uint64(CRC(withCRLF(body))) == got {
 		return true, nil
 	}
-	return false, fmt.Errorf("checksum: got %04X, expected %04X", got, want)
+	return false, fmt.Errorf("%w: got %04X, expected %04X", ErrChecksum, got, want)
 }
 
 // withCRLF restores the line ends of a telegram that went through a program that knows only LF.

@@ -77,7 +77,9 @@ func TestEcho(t *testing.T) {
 				return err
 			},
 		} {
-			bus := modbus.NewBus(l, slow())
+			o := slow()
+			o.Slowest = 1
+			bus := modbus.NewBus(l, o)
 			if err := ask(bus); err == nil {
 				t.Error("an echo passed for a reply")
 			}

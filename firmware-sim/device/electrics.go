@@ -16,10 +16,14 @@ type electrics struct {
 const powerFactor = 0.98
 
 func newElectrics(r Reading, serial uint32) electrics {
+	onePhase := float64(r.OnePhase) / 1000
 	e := electrics{hertz: 50 + 0.04*wobble(r.Index, 0), totalW: float64(r.Power) / 1000}
 	for phase, share := range [3]float64{0.5, 0.3, 0.2} {
 		e.volts[phase] = 230 + 2.5*wobble(r.Index+int64(serial), phase+1)
-		e.watts[phase] = e.totalW * share
+		e.watts[phase] = (e.totalW - onePhase) * share
+		if phase == 0 {
+			e.watts[phase] += onePhase
+		}
 		e.voltAmps[phase] = math.Abs(e.watts[phase]) / powerFactor
 		e.vars[phase] = e.voltAmps[phase] * math.Sqrt(1-powerFactor*powerFactor)
 		e.amps[phase] = e.voltAmps[phase] / e.volts[phase]

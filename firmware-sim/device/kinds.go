@@ -30,6 +30,9 @@ type Reading struct {
 	Import, Export home.MilliWattHours
 	Power          home.MilliWatts // mean since the refresh before; import is positive
 
+	// OnePhase is what of the power is on the first phase alone; the rest is spread.
+	OnePhase home.MilliWatts
+
 	// What is wrong with it, as package fault has it; zero: nothing.
 	NoCounters, NoPower bool  // the device says that it does not know them
 	Exponent            int   // it gives energies in another power of ten

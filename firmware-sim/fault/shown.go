@@ -129,7 +129,7 @@ func (frozen) show(ctx context.Context, v *view) error {
 		return err
 	}
 	v.reading.Import, v.reading.Export, v.reading.Power = begin.Import, begin.Export, begin.Power
-	v.reading.Frozen = begin.Index
+	v.reading.OnePhase, v.reading.Frozen = begin.OnePhase, begin.Index
 	return nil
 }
 

@@ -4,6 +4,7 @@ package home
 // without anything; Load must be set.
 type Home struct {
 	Load    Source
+	Single  Source   // the part of Load that is on one phase alone; nil: none
 	Solar   Source   // nil: none
 	Battery *Battery // nil: none
 	// Hybrid: the panels are behind the battery's inverter, which can curtail them
@@ -27,8 +28,9 @@ type State struct {
 	Curtailed    MilliWattHours // what the sun could have given besides
 	Lost         MilliWattHours // in the battery: both ways and standing
 	Given, Taken MilliWattHours // at the inverter's terminals
+	Single       MilliWattHours // the part of Load that is on one phase alone
 
-	loadRest, solarRest, lossRest MicroJoules
+	loadRest, solarRest, lossRest, singleRest MicroJoules
 }
 
 // Begin is the state at the beginning of time.
@@ -50,6 +52,11 @@ func (h *Home) StepUnder(s State, c Control, from, to int64) State {
 	load, rest := count(energyBetween(h.Load, from, to) + s.loadRest)
 	s.Load += load
 	s.loadRest = rest
+	if h.Single != nil {
+		var single MilliWattHours
+		single, s.singleRest = count(energyBetween(h.Single, from, to) + s.singleRest)
+		s.Single += single
+	}
 
 	var potential MilliWattHours
 	if h.Solar != nil {

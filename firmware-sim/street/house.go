@@ -86,6 +86,9 @@ func (h *House) live(c config.Home, seed uint64) error {
 		spec := home.CarSpec{KW: car.KW, KMPerYear: car.KMPerYear, KWhPer100KM: car.KWhPer100KM, BatteryKWh: car.BatteryKWh}
 		h.car = home.NewCar(spec, occupancy, h.sky.Location, seed)
 		sum = append(sum, h.car)
+		if car.Phases == 1 {
+			h.home.Single = h.car
+		}
 	}
 	h.home.Load = sum
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,6 +133,42 @@ func TestLivingPartsAreInTheLoad(t *testing.T) {
 	if c := house.Celsius(s.Latest()); c < -20 || c > 15 {
 		t.Errorf("%.1f °C in January", c)
 	}
+}
+
+// TestOnePhaseCar: a wall box on one phase is seen there by the meter at the door,
+// and nowhere else.
+func TestOnePhaseCar(t *testing.T) {
+	cfg := ledConfig(t, "")
+	cfg.Homes[0].Car.KW, cfg.Homes[0].Car.Phases = 7.4, 1
+	s := newStreet(t, cfg)
+	house, _ := s.House("home-1")
+	bus := s.Bus()
+	watts := func(phase uint16) float64 {
+		words, err := bus[1].Registers(context.Background(), modbus.Input, 0x0C+2*phase, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return float64(math.Float32frombits(uint32(words[0])<<16 | uint32(words[1])))
+	}
+	for range 5 * 480 {
+		move(t, s, 3*time.Minute)
+		flows, err := house.Flows(context.Background(), s.Latest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if *flows.Car < 7_000_000 {
+			continue
+		}
+		one, two, three := watts(0), watts(1), watts(2)
+		rest := float64(flows.Grid-*flows.Car) / 1000
+		for phase, got := range []float64{one - float64(*flows.Car)/1000, two, three} {
+			if want := rest * []float64{0.5, 0.3, 0.2}[phase]; math.Abs(got-want) > 1 {
+				t.Fatalf("phases %.0f, %.0f, %.0f W, the car takes %d mW, the house imports %d", one, two, three, *flows.Car, flows.Grid)
+			}
+		}
+		return
+	}
+	t.Error("the car was not charged in five days")
 }
 
 // TestJournal: a street made anew of its journal is the same, to the register.

@@ -241,13 +241,17 @@ type honest struct{ *Meter }
 
 func (m honest) Walk(ctx context.Context, from, to int64, each func(device.Reading)) error {
 	var before device.Reading
+	var single home.MilliWattHours
 	return m.house.history.Walk(ctx, from-1, to, func(index int64, s home.State) {
 		r := m.reading(index, s)
 		if index >= from {
 			r.Power = home.MeanPower(r.Import-before.Import-r.Export+before.Export, m.house.refresh)
+			if m.Role == config.RoleGrid {
+				r.OnePhase = home.MeanPower(s.Single-single, m.house.refresh)
+			}
 			each(r)
 		}
-		before = r
+		before, single = r, s.Single
 	})
 }
 

@@ -188,7 +188,7 @@ var kinds = map[string]Kind{
 		Protocol: Modbus, Unknowns: true, registers: func(s Spec) RegisterDevice { return sdm120{s} },
 		Sentence: "Eastron SDM120, one phase: float32 kWh in input registers, fewer than its big sisters.",
 	},
-	"carlo-gavazzi-em24": {
+	"carlo-gavazzi-em24-e1": {
 		Protocol: Modbus, Unknowns: true, registers: func(s Spec) RegisterDevice { return em24{s} },
 		Sentence: "Carlo Gavazzi EM24: 32-bit integers, low word first, kWh to one decimal.",
 	},

@@ -8,6 +8,7 @@ COUNT    ?= 1
 ARGS     ?=
 RACE     ?= ./...
 DAYS     ?= 3
+FAULTDAYS ?= 30
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -51,6 +52,10 @@ test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part
 .PHONY: days
 days: ## a street of DAYS simulated days (3) with three hours without a quorum, every account computed anew
 	$(GO) test -run '^TestOutage$$' -timeout=0 -v ./agent/demo -days $(DAYS)
+
+.PHONY: faults
+faults: ## FAULTDAYS simulated days (30) of every fault of firmware-sim on every transport, each energy compared
+	$(GO) test -run '^TestFaults' -timeout=0 -v ./agent/household -fault-days $(FAULTDAYS)
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

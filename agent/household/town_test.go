@@ -25,6 +25,9 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if builtSimulator != "" {
+		_ = os.RemoveAll(builtSimulator) // in the folder for such things anyway
+	}
 	// What the engine leaves, for ever or for a second, see consensus.
 	known := []goleak.Option{
 		goleak.IgnoreTopFunction("github.com/cometbft/cometbft/libs/autofile.(*AutoFile).closeFileRoutine"),

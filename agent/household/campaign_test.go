@@ -16,6 +16,7 @@ import (
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/httpjson"
 	"github.com/commonwatt/commonwatt/meter/modbus"
 )
 
@@ -139,6 +140,7 @@ func newCampaign(t *testing.T, kind meterKind, seed uint64) *campaign {
 	c.opt.Config.Meters[0].Unit = p.unit
 	c.opt.ReadTimeout = faultRead
 	c.opt.Modbus = modbus.Options{Timeout: faultRead, DialEvery: time.Millisecond, BackoffStep: time.Nanosecond, BackoffMax: time.Nanosecond}
+	c.opt.HTTP = httpjson.Options{Timeout: faultRead, DialEvery: time.Millisecond, BackoffStep: time.Nanosecond, BackoffMax: time.Nanosecond}
 	c.open()
 	t.Cleanup(func() { mustClose(t, c.home) })
 	c.register()
@@ -220,8 +222,10 @@ func (c *campaign) note(k market.Interval) {
 	if v.state != api.MeterOK {
 		why = append(why, string(v.state))
 	}
-	if v.unproven != "" {
-		why = append(why, v.unproven)
+	for _, text := range []string{v.note, v.unproven} {
+		if text != "" {
+			why = append(why, text)
+		}
 	}
 	c.explained[k] = strings.Join(why, "; ")
 }
@@ -280,7 +284,8 @@ func (c *campaign) judge() {
 			count[e.Quality]++
 			// The page said why at its end, or at its beginning if that is what was not proven.
 			if c.explained[k] == "" && c.explained[k-1] == "" {
-				c.t.Errorf("%s: interval %d (%v) is %s, and the page gave no reason (%s)", c.kind.name, k, c.home.calendar.Start(k).Format(time.DateTime), e.Quality, c.faulty[k])
+				c.t.Errorf("%s: interval %d (%v) is %s between %s and %s, and the page gave no reason (%s); registered %+v", c.kind.name, k,
+					c.home.calendar.Start(k).Format(time.DateTime), e.Quality, reported[k-1].Quality, reported[k+1].Quality, c.faulty[k], c.home.registration())
 			}
 			k++
 			continue

@@ -1,11 +1,9 @@
 package household
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -399,35 +397,6 @@ func total(counts map[string]int) (n int) {
 		n += c
 	}
 	return n
-}
-
-// TestFaultsAreAll holds the table against what the program can do.
-func TestFaultsAreAll(t *testing.T) {
-	t.Parallel()
-	program, err := simulator()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), program, "--list", "--output", "json").Output() //nolint:gosec // built by this test
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list struct{ Faults []struct{ Name string } }
-	if err := json.Unmarshal(out, &list); err != nil {
-		t.Fatal(err)
-	}
-	var got, want []string
-	for _, f := range list.Faults {
-		want = append(want, f.Name)
-	}
-	for _, f := range faultKinds {
-		got = append(got, f.name)
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if len(want) < 20 || !slices.Equal(got, want) {
-		t.Errorf("the campaign has %v, firmware-sim %v", got, want)
-	}
 }
 
 // campaigns runs one on each transport, and adds up what they tried.

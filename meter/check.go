@@ -53,7 +53,7 @@ func CheckFile(name string) (Definition, error) {
 
 // split undoes errors.Join: what it joined stands on lines of its own.
 func split(err error) []error {
-	many, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what it wraps is looked at next
+	many, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		if err == nil {
 			return nil

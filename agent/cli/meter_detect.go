@@ -111,7 +111,7 @@ func parseUnits(text string) ([]uint8, error) {
 			return nil, usagef("--units: got %q, want units from 1 to 247 (or 255) such as 1-10,71", text)
 		}
 		for u := a; u <= b; u++ {
-			units = append(units, uint8(u))
+			units = append(units, uint8(u)) //nolint:gosec // at most 255
 		}
 	}
 	if len(units) > 247 {

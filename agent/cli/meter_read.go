@@ -84,10 +84,10 @@ func (o *meterReadOptions) readAll(ctx context.Context, src meter.Source, out io
 		once, cancel := context.WithTimeout(ctx, o.timeout)
 		sample, err := src.Read(once)
 		cancel()
+		if n > 1 && ctx.Err() != nil {
+			return nil // interrupted, as was to be
+		}
 		if err != nil {
-			if n > 1 && ctx.Err() != nil {
-				return nil // interrupted, as was to be
-			}
 			return &problem{exitFailed, fmt.Errorf("reading %s at %s: %w", o.definition, o.address, err), meterHint(err, o.address)}
 		}
 		if n > 1 && o.output == "table" {

@@ -159,7 +159,7 @@ func (l *ControlLayout) read(ctx context.Context, read ReadRegisters) (held, err
 	h := held{}
 	keep := func(at register, words []uint16) {
 		for i, w := range words {
-			h[register{at.function, at.address + uint16(i)}] = w //nolint:gosec // at most 125
+			h[register{at.function, at.address + uint16(i)}] = w
 		}
 	}
 	for _, m := range l.models {
@@ -182,7 +182,7 @@ func (l *ControlLayout) read(ctx context.Context, read ReadRegisters) (held, err
 func (h held) words(at register, n uint16) []uint16 {
 	words := make([]uint16, n)
 	for i := range words {
-		words[i] = h[register{at.function, at.address + uint16(i)}] //nolint:gosec // 1 to 4
+		words[i] = h[register{at.function, at.address + uint16(i)}]
 	}
 	return words
 }

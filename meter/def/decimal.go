@@ -116,8 +116,8 @@ func floatDecimal(v float64) (decimal, error) {
 	frac, exp := math.Frexp(math.Abs(v))
 	mantissa := big.NewInt(int64(math.Ldexp(frac, 53)))
 	exp -= 53
-	if zeros := int(mantissa.TrailingZeroBits()); zeros > 0 { //nolint:gosec // below 64
-		mantissa.Rsh(mantissa, uint(zeros)) //nolint:gosec // not negative
+	if zeros := int(mantissa.TrailingZeroBits()); zeros > 0 {
+		mantissa.Rsh(mantissa, uint(zeros))
 		exp += zeros
 	}
 	d := decimal{neg: math.Signbit(v), mantissa: mantissa}

@@ -130,7 +130,7 @@ func explain(err error) Problem {
 
 // kindName says what a value of a type looks like in a file.
 func kindName(kind reflect.Type) string {
-	switch kind.Kind() {
+	switch kind.Kind() { //nolint:exhaustive // there are no others in a definition
 	case reflect.Pointer:
 		return kindName(kind.Elem())
 	case reflect.Bool:
@@ -188,7 +188,7 @@ func refuseTokens(tokens token.Tokens) *Problem {
 			line, entries = t.Position.Line, 0
 		}
 		var why string
-		switch t.Type {
+		switch t.Type { //nolint:exhaustive // all others nest nothing
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			why = fmt.Sprintf("got %.40q, expected no anchors and aliases", t.Value)
 		case token.SequenceStartType, token.MappingStartType:
@@ -214,7 +214,7 @@ func unknownKeys(node ast.Node, kind reflect.Type, path string, found []Problem)
 	for kind.Kind() == reflect.Pointer {
 		kind = kind.Elem()
 	}
-	switch kind.Kind() {
+	switch kind.Kind() { //nolint:exhaustive // all others have no keys
 	case reflect.Slice:
 		if list, ok := node.(*ast.SequenceNode); ok {
 			for i, item := range list.Values {

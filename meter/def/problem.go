@@ -44,4 +44,4 @@ func (p Problems) Error() string {
 }
 
 // Is makes every Problems an ErrInvalid.
-func (p Problems) Is(target error) bool { return target == ErrInvalid } //nolint:errorlint // a sentinel is compared
+func (p Problems) Is(target error) bool { return target == ErrInvalid }

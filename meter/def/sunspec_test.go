@@ -231,7 +231,7 @@ func FuzzChain(f *testing.F) {
 		for _, v := range d.Tests {
 			for _, r := range v.Registers {
 				var data []byte
-				for _, text := range strings.Fields(r.Words) {
+				for text := range strings.FieldsSeq(r.Words) {
 					var w uint16
 					if _, err := fmt.Sscanf(text, "%x", &w); err != nil {
 						f.Fatal(err)

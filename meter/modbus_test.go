@@ -26,8 +26,10 @@ type fakeMeter struct {
 	kWh        [2]float32 // import, export
 	watts      float32
 	closesEach bool
-	refuses    bool   // answers each request with "illegal data address"
-	swapSerial uint32 // the serial number of the meter that takes over with the next connection, if not 0
+	refuses    bool              // answers each request with "illegal data address"
+	chain      map[uint16]uint16 // registers of a SunSpec device, instead of all these
+	next       map[uint16]uint16 // those of the one that takes over with the next connection
+	swapSerial uint32            // the serial number of the meter that takes over with the next connection, if not 0
 }
 
 func newFakeMeter(t *testing.T) *fakeMeter {
@@ -45,6 +47,9 @@ func newFakeMeter(t *testing.T) *fakeMeter {
 			}
 			m.mu.Lock()
 			m.conns[conn] = true
+			if m.next != nil {
+				m.chain, m.next = m.next, nil
+			}
 			if m.swapSerial != 0 {
 				m.serial, m.swapSerial = m.swapSerial, 0
 			}
@@ -83,6 +88,9 @@ func (m *fakeMeter) serve(conn net.Conn) {
 			bits := math.Float32bits(v)
 			words[i], words[i+1] = uint16(bits>>16), uint16(bits)
 		}
+		if m.chain != nil {
+			words = m.chain
+		}
 		body := []byte{q[7], byte(2 * count)}
 		for i := range count {
 			body = be.AppendUint16(body, words[address+i])
@@ -101,9 +109,14 @@ func (m *fakeMeter) serve(conn net.Conn) {
 
 func openFake(t *testing.T, m *fakeMeter) meter.Source {
 	t.Helper()
+	return openFakeBy(t, m, "eastron-sdm630")
+}
+
+func openFakeBy(t *testing.T, m *fakeMeter, definition string) meter.Source {
+	t.Helper()
 	pool := modbus.NewPool(modbus.Options{Timeout: 2 * time.Second, DialEvery: time.Nanosecond, BackoffStep: time.Nanosecond, BackoffMax: time.Nanosecond})
 	source, err := meter.Open(t.Context(), meter.Config{
-		Definition: "eastron-sdm630", Address: "tcp://" + m.listener.Addr().String(), Pool: pool, Now: func() time.Time { return noon },
+		Definition: definition, Address: "tcp://" + m.listener.Addr().String(), Pool: pool, Now: func() time.Time { return noon },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -61,8 +61,11 @@ func TestHTTPPython(t *testing.T) {
 	python := need(t, "/usr/bin/python3", "python3")
 	dir := t.TempDir()
 	for _, c := range []struct{ definition, vector string }{
-		{"homewizard-p1", "totals, and a home that exports"}, {"shelly-3em", "all at once"}, {"youless-ls120", "a list of one"},
-		{"slimmelezer", "its web server"}, {"shelly-pro-3em", "the full status"},
+		{"homewizard-p1", "totals, and a home that exports"},
+		{"shelly-3em", "all at once"},
+		{"youless-ls120", "a list of one"},
+		{"slimmelezer", "its web server"},
+		{"shelly-pro-3em", "the full status"},
 	} {
 		for path, answer := range answersOf(t, c.definition, c.vector) {
 			file := filepath.Join(dir, filepath.FromSlash(path))
@@ -92,8 +95,11 @@ func TestHTTPPython(t *testing.T) {
 		importWh, exportWh uint64
 		powerW             int64
 	}{
-		{"homewizard-p1", 13779338, 13086777, -543}, {"shelly-3em", 2771353, 428962, 213}, {"youless-ls120", 9194193, 29, 2382},
-		{"slimmelezer", 3016829, 251, -1500}, {"shelly-pro-3em", 95884, 5123, -143},
+		{"homewizard-p1", 13779338, 13086777, -543},
+		{"shelly-3em", 2771353, 428962, 213},
+		{"youless-ls120", 9194193, 29, 2382},
+		{"slimmelezer", 3016829, 251, -1500},
+		{"shelly-pro-3em", 95884, 5123, -143},
 	} {
 		source := openHTTP(t, c.definition, "http://127.0.0.1:"+port, nil)
 		for range 2 {

@@ -13,6 +13,8 @@ const (
 	MaxTelegram = 16 << 10
 	// MaxLines bounds it in lines.
 	MaxLines = 400
+	// maxIdent bounds its first line.
+	maxIdent = 64
 )
 
 var (
@@ -76,7 +78,7 @@ func Parse(raw []byte) (Telegram, error) {
 		return fail("got %d lines, expected at most %d", len(lines), MaxLines)
 	}
 	t.Ident = strings.TrimRight(lines[0], "\r")
-	if n := len(t.Ident); n < 4 || n > 64 || !printable(t.Ident) {
+	if n := len(t.Ident); n < 4 || n > maxIdent || (!t.Checked && strings.ContainsFunc(t.Ident, func(r rune) bool { return r > '~' })) {
 		return fail("first line: got %q, expected the identification of a meter", short(t.Ident))
 	}
 	for i, line := range lines[1:] {

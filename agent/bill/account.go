@@ -43,7 +43,7 @@ func AccountOf(s *ledger.State, h market.HouseholdID) (Account, error) {
 	}
 	return Account{
 		SignedBy: signedBy,
-		ChainID: s.ChainID(), Household: h, Record: record, Next: s.Next(),
+		ChainID:  s.ChainID(), Household: h, Record: record, Next: s.Next(),
 		Window:   time.Duration(rules.CorrectionWindowS) * time.Second,
 		Calendar: s.Calendar(), Zone: s.Zone(),
 	}, nil

@@ -65,6 +65,8 @@ type TrackerState struct {
 	Serial string `json:"serial"`
 	Maker  string `json:"maker"`
 	Model  string `json:"model"`
+	// Source is the definition that it was read by: another one may read another model from the same device.
+	Source string `json:"source"`
 	// SignedEpoch is the device's own epoch, if it signs.
 	SignedEpoch uint32 `json:"signed_epoch"`
 	// Strange is set from when another device answered until the known one does; Stranger is what the other one said.
@@ -152,7 +154,7 @@ func (t *Tracker) Offer(s Sample) Decision {
 		return Decision{Verdict: Held, Sample: s, Reason: why}
 	}
 	in, out := t.look(t.state.Import, s.ImportWh, s.ImportTraits, s), t.look(t.state.Export, s.ExportWh, s.ExportTraits, s)
-	if why := t.frozen(in, out, s); why != "" {
+	if why := t.frozen(in, out); why != "" {
 		s.Quality |= Stale
 		return Decision{Verdict: Refused, Sample: s, Reason: why}
 	}
@@ -187,7 +189,7 @@ func (t *Tracker) accept(in, out finding, s Sample) Sample {
 	if s.Signed != nil {
 		t.state.SignedEpoch = s.Signed.Reading.Epoch
 	}
-	t.state.Zeros = 0
+	t.state.Zeros, t.state.Source = 0, s.Source
 	return s
 }
 
@@ -218,7 +220,7 @@ func (t *Tracker) stranger(s Sample) string {
 		why = fmt.Sprintf("serial number is %q, was %q", said.Serial, known.Serial)
 	case s.Quality&IdentityChanged != 0:
 		why = "the device is another one"
-	case !same && (differ(known.Maker, said.Maker) || differ(known.Model, said.Model)):
+	case !same && s.Source == t.state.Source && (differ(known.Maker, said.Maker) || differ(known.Model, said.Model)):
 		why = fmt.Sprintf("device is %q, was %q", said.Maker+" "+said.Model, known.Maker+" "+known.Model)
 	case s.Signed != nil && s.Signed.Reading.Epoch != t.state.SignedEpoch:
 		return fmt.Sprintf("the device is in epoch %d, was in %d", s.Signed.Reading.Epoch, t.state.SignedEpoch)

@@ -23,7 +23,7 @@ func (t *Tracker) evidence(f finding, s Sample, quiet bool, side int64) uint64 {
 	if f.raw == nil || !f.before.Known || f.rise() > 0 {
 		return 0
 	}
-	most, limit := t.flow(t.state.At, s.At), t.maxPowerW*11/10*uint64(maxCredit.Milliseconds())
+	most, limit := t.flow(t.state.At, s.At), t.maxPowerW*11/10*wms // of an hour, which is maxCredit
 	v := most
 	if was, is := t.state.PowerW, s.PowerW; was != nil && is != nil && !quiet {
 		// Powers are clipped before they are multiplied: a device may say anything.
@@ -34,7 +34,7 @@ func (t *Tracker) evidence(f finding, s Sample, quiet bool, side int64) uint64 {
 }
 
 // frozen says why a sample whose counters stand still is stale.
-func (t *Tracker) frozen(in, out finding, s Sample) string {
+func (t *Tracker) frozen(in, out finding) string {
 	if !t.state.Frozen || !in.still() || !out.still() {
 		return ""
 	}

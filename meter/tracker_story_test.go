@@ -203,6 +203,23 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// Another version of a definition may read another model from the same device.
+func TestAnotherDefinition(t *testing.T) {
+	tracker, err := meter.NewTracker(10000, meter.TrackerState{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		source, model string
+		want          meter.Verdict
+	}{{"a@1", "X", ok}, {"a@2", "X (2)", ok}, {"a@2", "X", repl}, {"a@2", "X (2)", ok}} {
+		s := meter.Sample{At: noon.Add(time.Duration(i) * time.Minute), ImportWh: new(uint64(1000)), Source: c.source, Identity: meter.Identity{Model: c.model}}
+		if got := tracker.Offer(s); got.Verdict != c.want {
+			t.Errorf("sample %d: %v, %s", i, got.Verdict, got.Reason)
+		}
+	}
+}
+
 // naive is a second tracker, for one counter without power, that is deliberately dumb: it keeps all that was ever
 // accepted and works in fractions of exact size.
 type naive struct {

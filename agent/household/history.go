@@ -345,7 +345,7 @@ func add(b *bolt.Bucket, atMs int64, put func(key []byte) error) error {
 // forget drops some of what is older.
 func forget(b *bolt.Bucket, untilMs int64) error {
 	until, c := string(timeKey(untilMs)), b.Cursor()
-	for n := 0; n < maxPruned; n++ {
+	for range maxPruned {
 		k, _ := c.First()
 		if k == nil || string(k[:min(8, len(k))]) >= until {
 			return nil

@@ -183,11 +183,9 @@ func (r *reader) scan(b *bolt.Bucket, f func(v []byte, open func(any) error) (in
 			return !r.q.From.IsZero() && bytes.Compare(k, timeKey(r.q.From.Add(-maxFlush*maxRate).UnixMilli())) < 0
 		}
 	case !r.q.From.IsZero():
-		if k, v = c.Seek(timeKey(r.q.From.UnixMilli())); k == nil {
+		if k, _ = c.Seek(timeKey(r.q.From.UnixMilli())); k == nil {
 			k, v = c.Last()
-		} else if p, w := c.Prev(); p != nil {
-			k, v = p, w
-		} else {
+		} else if k, v = c.Prev(); k == nil {
 			k, v = c.First()
 		}
 	}

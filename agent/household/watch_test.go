@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
@@ -47,8 +49,8 @@ func TestUnsureClock(t *testing.T) {
 	exact(t, r, first, r.at(9, 45), before)
 	estimated := ledger.QualityEstimated
 	want := []ledger.Quality{1, estimated, estimated, estimated, estimated, 1}
-	if got := r.qualities(r.at(7, 45), r.at(9, 0)); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("qualities %v, want %v", got, want)
+	if diff := cmp.Diff(want, r.qualities(r.at(7, 45), r.at(9, 0))); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -79,8 +81,9 @@ func TestWrongDeviceClock(t *testing.T) {
 	}
 	r.until(on(9, 0))
 	exact(t, r, first, r.at(8, 45), before)
-	if got := fmt.Sprint(r.qualities(r.at(7, 0), r.at(8, 30))); got != "[1 1 1 1 2 2 1]" && got != fmt.Sprint([]ledger.Quality{1, 1, 1, 1, ledger.QualityEstimated, ledger.QualityEstimated, 1}) {
-		t.Errorf("qualities %v", got)
+	want := []ledger.Quality{1, 1, 1, 1, ledger.QualityEstimated, ledger.QualityEstimated, 1}
+	if diff := cmp.Diff(want, r.qualities(r.at(7, 0), r.at(8, 30))); diff != "" {
+		t.Error(diff)
 	}
 	if n := r.draw().Meters[0].Others["flagged/device-clock"]; n < 70 {
 		t.Errorf("%d flagged", n)

@@ -199,6 +199,8 @@ func TestSolarEdge(t *testing.T) {
 	led.Battery = home.Between(2_500_000, 2_500_000)
 	holds(t, d, noon, led, noon+120_000)
 	holds(t, d, noon+120_000, own, never)
+	reads(t, d, testCondition(noon+120_000), "no command", 0xE00D, append([]uint16{7}, append(floats(5000), floats(5000)...)...)...)
+	d = tell(t, d, noon+130_000, 0xE00E, floats(2500)...)
 	for mode, want := range map[uint16]home.Control{
 		0: {Reserve: 50_000, Battery: home.Between(0, 0)},
 		1: {Reserve: 50_000, Battery: home.Between(0, 2_500_000), Aim: home.Rest, SolarOnly: true},

@@ -19,7 +19,7 @@ import (
 //
 // In remote control (4 in 0xE004) the mode of 0xE00D holds with the limits of
 // 0xE00E and 0xE010 for the seconds of 0xE00B, begun anew by any write to these
-// four; then the mode of 0xE00A takes over, and 0xE00D reads so. It is delivered
+// four; then the mode of 0xE00A takes over without limits, and they read so. It is delivered
 // as an installer leaves it: in remote control, with self-consumption as the mode
 // that takes over. Of the policies for charging from the
 // grid only 0 (never) and 1 (always) are here, and of the control modes no time of
@@ -125,7 +125,8 @@ func (d *solarEdge) end() int64 {
 func (d *solarEdge) settled(at int64) held {
 	h := d.held
 	if d.end() <= at {
-		h = h.with(map[int]int64{seCommand: h.values[seDefault]})
+		most := int64(math.Float32bits(float32(d.spec.Rating.Battery.Watts())))
+		h = h.with(map[int]int64{seCommand: h.values[seDefault], seCharge: most, seDischarge: most})
 		h.began[timerOrder] = -1
 	}
 	return h

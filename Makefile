@@ -35,7 +35,7 @@ holding = $(shell grep -rl --include='*_test.go' '^func $(1)' . 2>/dev/null | xa
 .PHONY: help
 help: ## list the targets
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## bin/commonwatt and bin/firmware-sim for this machine
@@ -44,6 +44,10 @@ build: ## bin/commonwatt and bin/firmware-sim for this machine
 .PHONY: demo
 demo: build ## a street of six homes on this machine (ARGS='--fresh --homes 8')
 	bin/commonwatt demo $(ARGS)
+
+.PHONY: imbalance
+imbalance: build ## the same street with batteries that follow what was sold and without, side by side (12 minutes)
+	bin/commonwatt demo --data $(or $(TMPDIR),/var/tmp)/commonwatt-imbalance --compare --pace 7s --span 10h --from 2026-01-20T18:30:00Z $(ARGS)
 
 .PHONY: test
 test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part

@@ -132,6 +132,13 @@ func (l *ControlLayout) laySunSpec(s Survey) error {
 			return fmt.Errorf("looking for %s: %w", name, err)
 		}
 		sp, _ := m.Point(p.Point)
+		if sp.Offset+sp.Size > block.Length+2 {
+			// A group that this device repeats less often.
+			if p.Optional {
+				continue
+			}
+			return fmt.Errorf("looking for %s: got model %d with %d registers, expected more than %d: %w", name, p.Model, block.Length, sp.Offset, sunspec.ErrBadChain)
+		}
 		x := placed{
 			ControlPoint: p, at: register{3, block.Address + sp.Offset}, words: sp.Size, typ: sunSpecTypes[sp.Type],
 		}

@@ -3,6 +3,7 @@ package def_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -224,4 +225,47 @@ func TestControlIsStrict(t *testing.T) {
 			t.Errorf("%s instead of %s: got %v, expected %q", c.repl, c.old, err, c.want)
 		}
 	}
+}
+
+// FuzzControl: whatever a device holds, its state is within bounds and what is written to it too.
+func FuzzControl(f *testing.F) {
+	definitions := leadable(f)
+	for i := range definitions {
+		f.Add(uint8(i), uint16(0), []byte{0, 1, 2, 3})
+		f.Add(uint8(i), uint16(150), []byte{0xff, 0xff, 0x80, 0, 0x7f, 0xff, 0xff, 0xff})
+	}
+	f.Fuzz(func(t *testing.T, which uint8, from uint16, data []byte) {
+		d := definitions[int(which)%len(definitions)]
+		b := deviceOf(t, d)
+		addresses := slices.Sorted(maps.Keys(b))
+		for i := 0; i+1 < len(data) && int(from)+i/2 < len(addresses); i += 2 {
+			b[addresses[int(from)+i/2]] = uint16(data[i])<<8 | uint16(data[i+1])
+		}
+		survey, err := d.Survey(t.Context(), b.read)
+		if err != nil {
+			return
+		}
+		l, err := d.LayOutControl(t.Context(), b.read, survey)
+		if err != nil {
+			return
+		}
+		told, err := l.Read(t.Context(), b.read)
+		if err != nil {
+			t.Fatalf("read once and not again: %v", err)
+		}
+		if told.SoCBp != nil && (*told.SoCBp < 0 || *told.SoCBp > 10_000) || told.SetW != nil && *told.SetW < 0 {
+			t.Fatalf("impossible state %+v", told.ControlState)
+		}
+		for _, mode := range def.ModesInOrder {
+			s := def.SetPoint{Mode: mode, PowerW: 1234, LeaseS: 300}
+			writes, err := l.Writes(told, s)
+			if err != nil {
+				continue
+			}
+			b.write(writes)
+			if after, err := l.Read(t.Context(), b.read); err == nil && !l.Obeys(after, s) {
+				t.Fatalf("%s: the device holds what was written for %v and does not obey", d.ID, s)
+			}
+		}
+	})
 }

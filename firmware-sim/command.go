@@ -2,6 +2,7 @@ package main
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -21,25 +22,64 @@ var version string
 var exampleConfig string
 
 func newCommand() *cobra.Command {
+	var scenario, output string
+	var messages messageFlags
+	var listing bool
 	root := &cobra.Command{
 		Use:   "firmware-sim",
 		Short: "pretends to be the meters of a street",
 		Long: `firmware-sim pretends to be the physical world of a street: homes with loads,
-solar panels and batteries, behind meters that speak Modbus TCP and MQTT as real
-ones do, with counters that move in community time.`,
+solar panels and batteries, behind meters that speak Modbus, MQTT, P1 and HTTP as
+real ones do, with counters that move in community time, and with every fault
+that meters and wires have, by scenario or by hand.`,
 		Example: `  firmware-sim example > street.yaml
-  firmware-sim run --config street.yaml`,
+  firmware-sim run --config street.yaml
+  firmware-sim --scenario bad-day.yaml
+  firmware-sim --list --output json`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case listing && scenario != "":
+				return usageError{errors.New("want either --list or --scenario")}
+			case listing:
+				return list(c.OutOrStdout(), output)
+			case c.Flags().Changed("output"):
+				return usageError{errors.New("--output belongs to --list")}
+			case scenario != "":
+				return messages.serve(c, files{scenario: scenario})
+			default:
+				return c.Help()
+			}
+		},
 	}
+	root.Flags().StringVar(&scenario, "scenario", "", "serve a street in which something goes wrong: scenario file (YAML) that names or contains its street")
+	root.Flags().BoolVar(&listing, "list", false, "list transports, devices and faults")
+	root.Flags().StringVar(&output, "output", "table", "format of --list: table or json")
+	messages.add(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), exampleCommand(), versionCommand())
 	return root
+}
+
+// messageFlags say how messages look.
+type messageFlags struct{ format, level string }
+
+func (m *messageFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&m.format, "log-format", "text", "format of messages: text or json")
+	c.Flags().StringVar(&m.level, "log-level", "info", "least level of messages: debug, info, warn or error")
+}
+
+func (m *messageFlags) serve(c *cobra.Command, f files) error {
+	log, err := newLogger(c, m.format, m.level)
+	if err != nil {
+		return err
+	}
+	return serve(c.Context(), f, c.OutOrStdout(), log)
 }
 
 // noArguments refuses arguments and, on the root, commands that do not exist.
@@ -60,9 +100,10 @@ func noArguments(c *cobra.Command, args []string) error {
 }
 
 func runCommand() *cobra.Command {
-	var file, format, level string
+	var f files
+	var messages messageFlags
 	command := &cobra.Command{
-		Use:   "run --config FILE",
+		Use:   "run --config FILE [--scenario FILE]",
 		Short: "serve a street until it is interrupted",
 		Long: `Serve the street of a configuration until it is interrupted.
 
@@ -70,26 +111,24 @@ As soon as all servers listen, one line of JSON on stdout says where:
 
   {"ready":true,"modbus":"127.0.0.1:1502","mqtt":"127.0.0.1:1883","control":"127.0.0.1:8080"}
 
-A server that the configuration does without is left out. Messages go to stderr.
-What the meters show is a function of the configuration and the community time
-alone, so a firmware-sim that was killed continues where its meters would be.`,
+A server that the configuration does without is left out; rtu and p1 are paths of
+pseudo-terminals. Messages go to stderr. What the meters show is a function of
+configuration, scenario and community time alone, so a firmware-sim that was
+killed continues where its meters would be.`,
 		Example: `  firmware-sim run --config street.yaml
+  firmware-sim run --config street.yaml --scenario bad-day.yaml
   firmware-sim run --config street.yaml --log-format json --log-level debug`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if file == "" {
-				return usageError{fmt.Errorf("--config is missing (firmware-sim example prints one)")}
+			if f.config == "" && f.scenario == "" {
+				return usageError{errors.New("--config is missing (firmware-sim example prints one)")}
 			}
-			log, err := newLogger(c, format, level)
-			if err != nil {
-				return err
-			}
-			return serve(c.Context(), files{config: file}, c.OutOrStdout(), log)
+			return messages.serve(c, f)
 		},
 	}
-	command.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
-	command.Flags().StringVar(&format, "log-format", "text", "format of messages: text or json")
-	command.Flags().StringVar(&level, "log-level", "info", "least level of messages: debug, info, warn or error")
+	command.Flags().StringVar(&f.config, "config", "", "configuration file (YAML)")
+	command.Flags().StringVar(&f.scenario, "scenario", "", "scenario file (YAML): what goes wrong, and the street if there is no configuration")
+	messages.add(command)
 	return command
 }
 

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/config"
+	"github.com/commonwatt/commonwatt/firmware-sim/scenario"
 )
 
 // Exit statuses.
@@ -45,7 +46,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
 		status = exitUsage
 		text = problems.Error() // file:line first, for editors
-	} else if _, ok := errors.AsType[usageError](err); ok {
+	} else if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, scenario.ErrNoStreet) {
 		status = exitUsage
 	}
 	_, _ = fmt.Fprintln(stderr, text) // nobody is left to tell

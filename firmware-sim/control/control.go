@@ -40,8 +40,9 @@
 //	parameters   {"by_wh":"5000"}
 //
 // The answer, 201, is the rule with its id, its parameters filled in, the devices
-// it strikes as "targets" and whether it is "active"; GET /faults is a list of
-// those. All times are community time, except parameters that delay an answer.
+// it strikes as "targets", whether it is "active", and how many answers it has
+// changed or left out as "hits" (of faults of the wire, and of power cuts); GET
+// /faults is a list of those. All times are community time, except parameters that delay an answer.
 // What strikes at once is in effect when the answer comes: power cuts, the
 // broker's absence and its kept messages included. DELETE answers 200 with the
 // rule; what a lasting fault (tamper, reset, wrap) did to a counter remains. What

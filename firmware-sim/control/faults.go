@@ -27,13 +27,14 @@ type Fault struct {
 	Parameters  map[string]string `json:"parameters"`
 	Targets     []string          `json:"targets"` // HOME/ROLE
 	Active      bool              `json:"active"`  // at this moment
+	Hits        uint64            `json:"hits"`    // answers that it changed or left out
 	EndedAt     *time.Time        `json:"ended_at,omitempty"`
 }
 
 func newFault(s fault.Status) Fault {
 	f := Fault{
 		ID: s.ID, Fault: s.Rule.Fault, Home: s.Home, Role: s.Role, Transport: s.Transport, At: s.At,
-		Probability: s.Probability, Share: s.Share, Seed: s.Seed, Parameters: s.Parameters, Targets: []string{}, Active: s.Active,
+		Probability: s.Probability, Share: s.Share, Seed: s.Seed, Parameters: s.Parameters, Targets: []string{}, Active: s.Active, Hits: s.Hits,
 	}
 	if s.For > 0 {
 		f.For = s.For.String()

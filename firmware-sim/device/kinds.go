@@ -127,6 +127,8 @@ type Kind struct {
 	Unknowns, Scales, Clock bool
 	// Versions that it comes in; nil: one.
 	Versions []string
+	// WrapWh is where its counters begin anew; 0: after six digits of kWh.
+	WrapWh uint64
 
 	registers func(Spec) RegisterDevice
 	inverter  func(Spec) Inverter
@@ -141,7 +143,7 @@ var kinds = map[string]Kind{
 		Sentence: "Eastron SDM630, three phases: float32 kWh in input registers.",
 	},
 	"sunspec-meter": {
-		Protocol: Modbus, Unknowns: true, Scales: true, registers: func(s Spec) RegisterDevice { return sunSpecMeter{s} },
+		Protocol: Modbus, Unknowns: true, Scales: true, WrapWh: 1 << 32, registers: func(s Spec) RegisterDevice { return sunSpecMeter{s} },
 		Sentence: "A SunSpec meter, model 203: 32-bit Wh with a scale factor in holding registers from 40000 on.",
 	},
 	"sunspec-battery": {
@@ -213,6 +215,15 @@ func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 func Lookup(id string) (Kind, bool) {
 	k, ok := kinds[id]
 	return k, ok
+}
+
+// Wrap is where the counters of the kind begin anew.
+func (k Kind) Wrap() uint64 {
+	const sixDigits = 1_000_000_000
+	if k.WrapWh == 0 {
+		return sixDigits
+	}
+	return k.WrapWh
 }
 
 // Obeys says that the device is a battery's inverter, an Inverter.

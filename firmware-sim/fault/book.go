@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/device"
+	"github.com/commonwatt/commonwatt/firmware-sim/home"
 	"github.com/commonwatt/commonwatt/firmware-sim/wire"
 )
 
@@ -49,6 +50,7 @@ type Status struct {
 	Targets    []Key
 	Active     bool
 	Ended      time.Time // zero: not by hand
+	Hits       uint64    // answers that it changed or left out, of a fault of the wire or a power cut
 }
 
 // Start adds a rule. Base is the epoch for a scenario, now for one by hand; an
@@ -169,7 +171,7 @@ func (r *rule) status(now time.Time) Status {
 	active := r.active(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{ID: r.number, Rule: r.Rule, Parameters: r.values, Active: active, Ended: r.ended}
+	s := Status{ID: r.number, Rule: r.Rule, Parameters: r.values, Active: active, Ended: r.ended, Hits: r.hits}
 	for key := range r.targets {
 		s.Targets = append(s.Targets, key)
 	}
@@ -197,19 +199,22 @@ func (b *Book) Spoil(key Key, at time.Time, a *wire.Answer) {
 		return r.wire != nil && slices.Contains(r.kind.Transports, a.Transport) &&
 			(r.Transport == "" || r.Transport == string(a.Transport)) && r.active(at)
 	}) {
-		if r.hits() {
+		if r.strikes() {
 			r.wire.spoil(a)
 		}
 	}
-	if b.Dead(key, at) {
+	for _, r := range b.cuts(key, at) {
+		r.strikes()
 		a.Silent = true
-		a.Close = a.Close || a.Transport == wire.HTTP
+		a.Close = a.Close || a.Transport == wire.HTTP || a.Transport == wire.P1TCP
 	}
 }
 
 // Dead says whether a device is without power.
-func (b *Book) Dead(key Key, at time.Time) bool {
-	return len(b.of(key, func(r *rule) bool { return r.kind.Name == powerCut && r.active(at) })) > 0
+func (b *Book) Dead(key Key, at time.Time) bool { return len(b.cuts(key, at)) > 0 }
+
+func (b *Book) cuts(key Key, at time.Time) []*rule {
+	return b.of(key, func(r *rule) bool { return r.kind.Name == powerCut && r.active(at) })
 }
 
 // BrokerDown says whether the broker of our own is away.
@@ -253,7 +258,7 @@ func (b *Book) lay(ctx context.Context, rules []*rule, key Key, honest device.Re
 		if !active && (!ok || !r.kind.Lasting) {
 			continue
 		}
-		v := &view{reading: reading, active: active}
+		v := &view{reading: reading, active: active, wrap: b.wrap(key)}
 		v.begin = func(ctx context.Context) (device.Reading, error) {
 			return b.earlier(ctx, r, 0, rules[:i], key, honest, o.begin)
 		}
@@ -269,6 +274,16 @@ func (b *Book) lay(ctx context.Context, rules []*rule, key Key, honest device.Re
 		reading = v.reading
 	}
 	return reading, nil
+}
+
+// wrap is where a device's counters begin anew.
+func (b *Book) wrap(key Key) home.MilliWattHours {
+	for _, d := range b.devices {
+		if d.Home == key.Home && d.Role == key.Role {
+			return home.MilliWattHours(d.WrapWh) * home.MilliWattHoursPerWattHour //nolint:gosec // G115: a counter's digits
+		}
+	}
+	return maxWh * home.MilliWattHoursPerWattHour
 }
 
 // earlier is the reading at an instant that is over, as the rules before one left

@@ -58,6 +58,8 @@ type Device struct {
 	// Unknowns: it has a way to say that it does not know. Scales: its scale factor is
 	// a register. Clock: it says what time it is. Obeys: it is an inverter.
 	Unknowns, Scales, Clock, Obeys bool
+	// WrapWh is where its counters begin anew.
+	WrapWh uint64
 }
 
 // Key names a device.
@@ -78,6 +80,7 @@ type rule struct {
 	mu      sync.Mutex
 	ended   time.Time // by hand; zero: not
 	answers uint64    // that it was asked about
+	hits    uint64    // of them, that it changed
 	memos   [2]memo   // of the beginning and of the end
 }
 
@@ -88,7 +91,7 @@ type memo struct {
 	home    Key
 }
 
-// strikes is one occurrence.
+// occurrence is one time that a rule strikes.
 type occurrence struct {
 	begin, end time.Time // end zero: not known yet
 }
@@ -130,13 +133,16 @@ func (r *rule) active(at time.Time) bool {
 	return ok && o.active(at)
 }
 
-// hits decides for one answer.
-func (r *rule) hits() bool {
+// strikes decides for one answer.
+func (r *rule) strikes() bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.answers++
-	n := r.answers
-	r.mu.Unlock()
-	return chance(^r.seed, n, r.Share)
+	hit := chance(^r.seed, r.answers, r.Share)
+	if hit {
+		r.hits++
+	}
+	return hit
 }
 
 // chance is the same each time for the same numbers.

@@ -14,6 +14,8 @@ type view struct {
 	// active: the fault strikes at this instant. A lasting fault is asked for every
 	// instant after its beginning too.
 	active bool
+	// wrap is where the device's own counters begin anew.
+	wrap home.MilliWattHours
 	// begin is the reading at the beginning of the fault, as far as the faults before
 	// this one in the table changed it.
 	begin func(context.Context) (device.Reading, error)
@@ -98,9 +100,13 @@ func (f wrap) show(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
+	modulus := f.modulus
+	if modulus == 0 {
+		modulus = v.wrap
+	}
 	count := func(now, then home.MilliWattHours) home.MilliWattHours {
-		at := (f.modulus - f.margin%f.modulus + now - then) % f.modulus
-		return (at + f.modulus) % f.modulus
+		at := (modulus - f.margin%modulus + now - then) % modulus
+		return (at + modulus) % modulus
 	}
 	if f.imported {
 		v.reading.Import = count(v.reading.Import, begin.Import)

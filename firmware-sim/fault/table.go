@@ -68,7 +68,7 @@ var table = []Kind{
 		Name: "wrap", Sentence: "The counter stands a little below the end of its digits when the fault begins, passes it, and goes on at 0.", Lasting: true,
 		Parameters: []Parameter{
 			whichCounter,
-			integer("modulus_wh", "4294967296", 1000, maxWh, "number at which it begins anew"),
+			integer("modulus_wh", "0", 0, maxWh, "number at which it begins anew; 0: the device's own"),
 			integer("margin_wh", "1000", 0, maxWh, "how far below it stands"),
 		},
 		value: func(v values) valueFault { return wrap{v.counter(), v.milli("modulus_wh"), v.milli("margin_wh")} },

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/creack/pty"
@@ -18,7 +19,8 @@ type PTY struct {
 
 	master, slave *os.File
 	link          string
-	deaf          bool // nobody read what was sent last
+	deaf          bool      // nobody read what was sent last
+	until         time.Time // limit of Write; zero: none
 }
 
 // OpenPTY makes a pseudo-terminal and, if link is not "", a symbolic link to it.
@@ -29,7 +31,7 @@ func OpenPTY(key, link string) (*PTY, error) {
 		return nil, fmt.Errorf("%s: opening a pseudo-terminal: %w", key, err)
 	}
 	p := &PTY{Path: slave.Name(), master: master, slave: slave}
-	if err := p.raw(); err != nil {
+	if err := errors.Join(p.raw(), p.interruptible()); err != nil {
 		_ = p.Close()
 		return nil, fmt.Errorf("%s: setting a pseudo-terminal up: %w", key, err)
 	}
@@ -65,37 +67,76 @@ func (p *PTY) raw() error {
 	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
 
+// interruptible opens the master's end anew in a way that a deadline and Close end
+// a Read or Write.
+func (p *PTY) interruptible() error {
+	fd, err := unix.FcntlInt(p.master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	_ = p.master.Close()
+	p.master = os.NewFile(uintptr(fd), "/dev/ptmx")
+	return nil
+}
+
 // Read gives what the reader of the terminal wrote.
 func (p *PTY) Read(b []byte) (int, error) { return p.master.Read(b) }
 
-// Write sends to the reader.
-func (p *PTY) Write(b []byte) (int, error) { return p.master.Write(b) }
+// Write sends to the reader. The kernel hands it over a little later: Write
+// returns when that has happened, so that Clear sees it, or it was probably read
+// at once.
+func (p *PTY) Write(b []byte) (n int, err error) {
+	for {
+		// A master that waited for room is not always told when there is some again:
+		// try anew now and then.
+		try := time.Now().Add(again)
+		if !p.until.IsZero() && p.until.Before(try) {
+			try = p.until
+		}
+		if err := p.master.SetWriteDeadline(try); err != nil {
+			return n, err
+		}
+		var more int
+		more, err = p.master.Write(b[n:])
+		n += more
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !p.until.IsZero() && !time.Now().Before(p.until) {
+			break
+		}
+	}
+	for deadline := time.Now().Add(handover); err == nil && time.Now().Before(deadline); runtime.Gosched() {
+		if waiting, failed := unix.IoctlGetInt(int(p.slave.Fd()), unix.TIOCINQ); failed != nil || waiting > 0 {
+			break
+		}
+	}
+	return n, err
+}
 
 // SetReadDeadline limits Read.
 func (p *PTY) SetReadDeadline(t time.Time) error { return p.master.SetReadDeadline(t) }
 
-// SetWriteDeadline limits Write.
-func (p *PTY) SetWriteDeadline(t time.Time) error { return p.master.SetWriteDeadline(t) }
+// SetWriteDeadline limits the next Write; it is called by the one that writes.
+func (p *PTY) SetWriteDeadline(t time.Time) error {
+	p.until = t
+	return nil
+}
 
-// How long a reader may take to read what was sent.
+// How long a reader may take to read what was sent before.
 const (
-	patience = 2 * time.Second
-	glance   = 5 * time.Millisecond // for one that did not read the last time
+	patience = 500 * time.Millisecond
 	look     = time.Millisecond
+	handover = 2 * time.Millisecond
+	again    = 50 * time.Millisecond
 )
 
-// ErrDeaf is returned when nobody reads.
-var ErrDeaf = errors.New("nobody reads the line")
-
-// Settle waits until what was written was read. What nobody reads is taken back,
-// as a line loses what nobody listens to; from then on Settle waits no longer
-// than a glance, until somebody reads again.
-func (p *PTY) Settle() error {
-	limit := patience
-	if p.deaf {
-		limit = glance
-	}
-	deadline := time.Now().Add(limit)
+// Clear waits until everything that was written was read. What nobody reads is
+// taken back, as a line loses what nobody listens to; after that Clear does not
+// wait until somebody reads again.
+func (p *PTY) Clear() error {
+	deadline := time.Now().Add(patience)
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	for {
@@ -107,11 +148,33 @@ func (p *PTY) Settle() error {
 			p.deaf = false
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if p.deaf || time.Now().After(deadline) {
 			p.deaf = true
-			return errors.Join(ErrDeaf, unix.IoctlSetInt(int(p.slave.Fd()), unix.TCFLSH, unix.TCIFLUSH))
+			return p.takeBack()
 		}
 		<-ticker.C
+	}
+}
+
+// takeBack reads what the reader did not. It does not flush, since that leaves
+// some kernels with a terminal that takes nothing any more.
+func (p *PTY) takeBack() error {
+	fd := int(p.slave.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("taking back from a pseudo-terminal: %w", err)
+	}
+	buffer := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, buffer)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil && !errors.Is(err, unix.EAGAIN) {
+			return fmt.Errorf("taking back from a pseudo-terminal: %w", err)
+		}
+		if n <= 0 {
+			return nil
+		}
 	}
 }
 

@@ -15,9 +15,6 @@ type PTY struct {
 	io.ReadWriter
 }
 
-// ErrDeaf is returned when nobody reads.
-var ErrDeaf = errors.New("nobody reads the line")
-
 // OpenPTY is for Linux.
 func OpenPTY(key, _ string) (*PTY, error) {
 	return nil, fmt.Errorf("%s: pseudo-terminals are made on Linux only", key)
@@ -29,8 +26,8 @@ func (*PTY) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
 // SetWriteDeadline limits Write.
 func (*PTY) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
-// Settle waits until what was written was read.
-func (*PTY) Settle() error { return errors.ErrUnsupported }
+// Clear waits until everything that was written was read.
+func (*PTY) Clear() error { return errors.ErrUnsupported }
 
 // Close has nothing to close.
 func (*PTY) Close() error { return nil }

@@ -5,7 +5,8 @@
 // A real port repeats its telegram every second or every ten. Here a telegram is
 // sent when somebody connects, so that it is known that the connection is there,
 // and then at each refresh. Nobody can ask for one: what a reader sends is thrown
-// away.
+// away. On a pseudo-terminal the newest telegram waits for a reader; the next one
+// waits for that one to be read, but not long.
 //
 // [Server.Serve] starts two goroutines for each connection, of which there are at
 // most 16, and waits for them; a reader that does not take a telegram within five
@@ -37,8 +38,9 @@ type Meter interface {
 type Line interface {
 	io.Writer
 	SetWriteDeadline(t time.Time) error
-	// Settle waits until what was written was read, or nobody can be expected to.
-	Settle() error
+	// Clear waits until what was written before was read, and takes back what nobody
+	// reads.
+	Clear() error
 	Close() error
 }
 
@@ -87,6 +89,9 @@ func (s *Server) Push(ctx context.Context, index int64) error {
 }
 
 func (s *Server) sendLine(ctx context.Context, telegram []byte) error {
+	if err := s.Line.Clear(); err != nil {
+		return err
+	}
 	a := wire.Answer{Transport: wire.P1Serial, Body: telegram}
 	s.Meter.Spoil(&a)
 	if err := s.Line.SetWriteDeadline(time.Now().Add(writeTimeout + a.Delay)); err != nil {
@@ -95,7 +100,7 @@ func (s *Server) sendLine(ctx context.Context, telegram []byte) error {
 	if err := a.Send(ctx, s.Line, a.Body); err != nil && !errors.Is(err, wire.ErrClose) {
 		return err
 	}
-	return s.Line.Settle()
+	return nil
 }
 
 func (s *Server) sendConn(ctx context.Context, conn net.Conn, mu *sync.Mutex, telegram []byte) error {

@@ -50,6 +50,7 @@ func (s *Street) Struck() (list []fault.Device) {
 			list = append(list, fault.Device{
 				Home: h.ID, Role: m.Role, Definition: m.Definition, Transports: slices.Clone(m.Transports),
 				Unknowns: m.Kind.Unknowns, Scales: m.Kind.Scales, Clock: m.Kind.Clock, Obeys: m.Kind.Obeys(),
+				WrapWh: m.Kind.Wrap(),
 			})
 		}
 	}

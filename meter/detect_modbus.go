@@ -169,10 +169,11 @@ func (p *probe) identify(ctx context.Context, c DetectConfig, all []Definition) 
 	return plausible
 }
 
-// expects reports whether the definition says by which values a device proves that it is of this kind.
+// expects reports whether the definition says by which values a device proves that it is of this kind. What it may also
+// leave out proves nothing.
 func expects(d Definition) bool {
 	for _, p := range []*def.IdentityPoint{d.Identify.Maker, d.Identify.Model, d.Identify.Serial, d.Identify.Firmware} {
-		if p != nil && len(p.Expect) > 0 {
+		if p != nil && len(p.Expect) > 0 && !p.Optional {
 			return true
 		}
 	}

@@ -303,12 +303,14 @@ type IdentityPoint struct {
 	// Block, instead of Function: the registers are in that block, and so are seen again with every value of it. An
 	// answer that names another device than the survey did has no values.
 	Block string `yaml:"block,omitempty"`
-	// Function, Address and Type (uint16, uint32 or string) for Modbus; Count registers of a string.
+	// Function, Address and Type (uint16, uint32, uint64, string or bcd, decimal digits of four bits) for Modbus; Count
+	// registers of a string or bcd.
 	Function uint8  `yaml:"function,omitempty"`
 	Address  uint16 `yaml:"address,omitempty"`
 	Type     string `yaml:"type,omitempty"`
 	Count    uint16 `yaml:"count,omitempty"`
-	// Order is that of the words of a number, and that of the bytes in each word of a string: big (default) or little.
+	// Order is that of the words of a number, and that of the bytes in each word of a string or bcd: big (default) or
+	// little.
 	Order string `yaml:"order,omitempty"`
 	// Expect are the values that prove that the device is of this kind; another one is an error. Those of SunSpec are
 	// beginnings and do not mind case.

@@ -224,6 +224,8 @@ func (p *IdentityPoint) value(words []uint16) (string, error) {
 	switch p.Type {
 	case "string":
 		value = text(p.swapped(words))
+	case "bcd":
+		value = bcd(p.swapped(words))
 	default:
 		value = strconv.FormatUint(Point{Type: p.Type, Order: p.Order}.raw(words), 10)
 	}

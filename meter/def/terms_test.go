@@ -387,3 +387,56 @@ func TestParseRefusesTerms(t *testing.T) {
 		}
 	}
 }
+
+// TestDecimalDigits: serial numbers whose digits are four to a register.
+func TestDecimalDigits(t *testing.T) {
+	const definition = `schema: 1
+id: digits
+version: 1
+name: A meter with a serial number in decimal digits
+facts: ["https://example.com/digits"]
+protocol: modbus
+signed_by: agent
+max_power_w: 69000
+modbus:
+  unit: 1
+  blocks:
+    - {name: measured, function: 4, address: 0, count: 2}
+identify:
+  maker: {text: Maker}
+  serial: {function: 3, address: 0x1000, type: bcd, count: %d%s}
+points:
+  import: {block: measured, address: 0, type: uint32, unit: Wh}
+tests:
+  - name: one
+    registers:
+      - {function: 4, address: 0, words: "0000 0001"}
+    expect: {import_wh: 1, export_wh: null, power_w: null, quality: good, identity: {maker: Maker}}
+`
+	for _, c := range []struct {
+		extra  string
+		words  []uint16
+		serial string
+	}{
+		{"", []uint16{0x0023, 0x4711}, "00234711"},
+		{", order: little", []uint16{0x2300, 0x1147}, "00234711"},
+		{"", []uint16{0, 0, 0}, "000000000000"},
+		{"", []uint16{0xffff, 0xffff}, ""},
+		{"", []uint16{0x0023, 0x471a}, ""},
+		{`, expect: ["9999"]`, []uint16{0x9999}, "9999"},
+	} {
+		d, err := def.Parse(fmt.Appendf(nil, definition, len(c.words), c.extra))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Survey(t.Context(), func(context.Context, uint8, uint16, uint16) ([]uint16, error) { return c.words, nil })
+		if err != nil || s.Identity.Serial != c.serial {
+			t.Errorf("%04x%s: got %q and %v, expected %q", c.words, c.extra, s.Identity.Serial, err, c.serial)
+		}
+	}
+	for _, count := range []int{0, 126} {
+		if _, err := def.Parse(fmt.Appendf(nil, definition, count, "")); err == nil || !strings.Contains(err.Error(), "identify.serial.type") {
+			t.Errorf("%d registers: got %v, expected a complaint about the type", count, err)
+		}
+	}
+}

@@ -90,7 +90,7 @@ func (d *Definition) checkRegisterIdentity(c *checker, field string, p *Identity
 	if p.Text != "" && len(p.Expect) == 0 {
 		return
 	}
-	c.want(p.words() >= 1 && p.words() <= maxBlock && int(p.Address)+int(p.words()) <= 1<<16, field+".type", strconv.Quote(p.Type), "uint16, uint32, uint64, or string with a count")
+	c.want(p.words() >= 1 && p.words() <= maxBlock && int(p.Address)+int(p.words()) <= 1<<16, field+".type", strconv.Quote(p.Type), "uint16, uint32, uint64, or string or bcd with a count")
 	c.want(p.Order == "" || p.Order == OrderBig || p.Order == OrderLittle, field+".order", strconv.Quote(p.Order), "big or little")
 	if p.Block == "" {
 		c.want(p.Function == 3 || p.Function == 4, field+".function", p.Function, "3 (holding) or 4 (input)")
@@ -116,7 +116,7 @@ func (p *IdentityPoint) words() uint16 {
 		return 2
 	case "uint64":
 		return 4
-	case "string":
+	case "string", "bcd":
 		return p.Count
 	}
 	return 0

@@ -1,6 +1,7 @@
 package def
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -181,4 +182,17 @@ func text(words []uint16) string {
 		return r
 	}, s)
 	return strings.TrimSpace(s)
+}
+
+// bcd is the number whose decimal digits are four to a register, with its leading zeros. A digit above 9, as all ones
+// are where a number was never written, makes it none.
+func bcd(words []uint16) string {
+	b := make([]byte, 0, 4*len(words))
+	for _, w := range words {
+		b = fmt.Appendf(b, "%04x", w)
+	}
+	if bytes.ContainsAny(b, "abcdef") {
+		return ""
+	}
+	return string(b)
 }

@@ -284,7 +284,11 @@ func (l *look) values(at time.Time) Values {
 	if at.Sub(l.toldAt) <= l.together {
 		v.DeviceAt = l.deviceAt
 	}
-	for name, p := range l.points {
+	for _, name := range pointNames { // in this order, so that Origins have one
+		p := l.points[name]
+		if p == nil {
+			continue
+		}
 		if p.chosen < 0 {
 			p.settle(&v)
 			continue

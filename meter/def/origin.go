@@ -68,7 +68,6 @@ func (q part) origin(name string, p Point, where string) Origin {
 	default:
 		n := q.value
 		n.exp += p.Exponent
-		n.neg = n.neg != q.negative
 		o.Value = n.String()
 	}
 	return o

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 )
@@ -32,7 +33,7 @@ func (l *connection) dial(ctx context.Context, s *Subscriber, host string) (net.
 	l.conn = conn
 	return newLimited(conn, s.config.MaxPayload+packetOverhead, func(size int) {
 		s.dropped.Add(1)
-		s.config.Log.WarnContext(ctx, "mqtt message too large", "broker", s.config.Address, "bytes", size, "limit", s.config.MaxPayload)
+		s.config.Log.Log(ctx, s.level(slog.LevelWarn), "mqtt message too large", "broker", s.config.Address, "bytes", size, "limit", s.config.MaxPayload)
 	}), nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http/httptest"
 	"slices"
@@ -209,4 +210,23 @@ func newTLSBroker(t *testing.T) (*broker.Server, string, *tls.Config) {
 	pool.AddCert(web.Certificate())
 	server, address := brokerWith(t, listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}})
 	return server, address, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+}
+
+// TestQuiet: a broker that is away fills no log.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	var lines bytes.Buffer
+	c := config("127.0.0.1:1")
+	c.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	s := Open(c)
+	first := func() bool { return s.Err() != nil }
+	eventually(t, "tried", first)
+	s.failure.Store(nil)
+	eventually(t, "tried again", first)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(lines.String(), "\n"); n != 1 {
+		t.Errorf("%d lines, expected 1:\n%s", n, lines.String())
+	}
 }

@@ -28,6 +28,8 @@ const (
 	// sooner before that is said: two clients of one id throw each other off.
 	standing  = time.Minute
 	maxThrown = 2
+	// quiet is for how long the log is left alone after a line.
+	quiet = time.Minute
 	// queueLength bounds the messages that nobody has taken yet.
 	queueLength = 64
 	// packetOverhead is what a PUBLISH needs beside its payload: header, topic, packet id.
@@ -78,6 +80,7 @@ type Subscriber struct {
 	connected atomic.Bool
 	dropped   atomic.Uint64
 	failure   atomic.Pointer[error] // why it is not connected; nil at the beginning
+	quietTill atomic.Int64          // when the log may be used again, in Unix seconds
 }
 
 // Open begins to look for the broker and returns at once.
@@ -116,6 +119,15 @@ func (s *Subscriber) Err() error {
 	return nil
 }
 
+// level is the usual one once a minute, and that of details for all that is said in between.
+func (s *Subscriber) level(usual slog.Level) slog.Level {
+	now, till := time.Now().Unix(), s.quietTill.Load()
+	if now < till || !s.quietTill.CompareAndSwap(till, now+int64(quiet/time.Second)) {
+		return slog.LevelDebug
+	}
+	return usual
+}
+
 // Dropped counts the messages that were thrown away because nobody took them or because they were too large.
 func (s *Subscriber) Dropped() uint64 { return s.dropped.Load() }
 
@@ -146,7 +158,7 @@ func (s *Subscriber) run(ctx context.Context) {
 			err = fmt.Errorf("%w, %d times soon after it was made: another client may have the id %s", err, thrown, s.config.ClientID)
 		}
 		s.failure.Store(&err)
-		log.WarnContext(ctx, "broker not connected", "retry_in", wait, "err", err)
+		log.Log(ctx, s.level(slog.LevelWarn), "broker not connected", "retry_in", wait, "err", err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -182,7 +194,7 @@ func (s *Subscriber) connect(ctx context.Context) (stood bool, err error) {
 	if err := await(ctx, client.SubscribeMultiple(filters, nil)); err != nil {
 		return false, fmt.Errorf("subscribing: %w", err)
 	}
-	s.config.Log.InfoContext(ctx, "subscribed", "broker", s.config.Address, "topics", s.config.Topics)
+	s.config.Log.Log(ctx, s.level(slog.LevelInfo), "subscribed", "broker", s.config.Address, "topics", s.config.Topics)
 	s.connected.Store(true)
 	defer s.connected.Store(false)
 	select {

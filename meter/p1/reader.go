@@ -17,6 +17,8 @@ const (
 	retryLast  = 30 * time.Second
 	// silence is how long a port may say nothing before it is opened anew: meters speak every 1 to 10 s.
 	silence = time.Minute
+	// quiet is for how long the log is left alone after a line.
+	quiet = time.Minute
 	// queueLength bounds the telegrams that nobody has taken yet.
 	queueLength = 8
 	readSize    = 4 << 10
@@ -117,6 +119,7 @@ func (r *Reader) setState(err error) {
 func (r *Reader) run(ctx context.Context) {
 	log := r.config.Log.With("port", r.config.Name)
 	wait := retryFirst
+	var quietTill time.Time // a line a minute is enough
 	for ctx.Err() == nil {
 		before := r.bytes.Load()
 		err := r.hear(ctx)
@@ -127,7 +130,11 @@ func (r *Reader) run(ctx context.Context) {
 		if r.bytes.Load() != before {
 			wait = retryFirst
 		}
-		log.WarnContext(ctx, "p1 port not open", "retry_in", wait, "err", err)
+		level := slog.LevelDebug
+		if now := time.Now(); now.After(quietTill) {
+			level, quietTill = slog.LevelWarn, now.Add(quiet)
+		}
+		log.Log(ctx, level, "p1 port not open", "retry_in", wait, "err", err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -29,13 +29,14 @@ of a home told is in its history.`,
 
 // meterAccess are the settings by which a device is reached; read and detect share them.
 type meterAccess struct {
-	address, dir, username, password, passwordFile, ca, cert, key string
-	timeout                                                       time.Duration
+	address, dir, username, password, passwordFile string
+	ca, cert, key, serverName                      string
+	timeout                                        time.Duration
 }
 
 func (a *meterAccess) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&a.address, "address", "", "where the device is, such as "+strings.Join(meter.Examples(), ", "))
+	f.StringVar(&a.address, "address", "", "where the device is, in one of the forms above")
 	f.StringVar(&a.dir, "definitions", "", "folder with device definitions of your own")
 	f.StringVar(&a.username, "username", "", "for a broker or a web server")
 	f.StringVar(&a.password, "password", "", "for a broker or a web server; others can see it in the list of processes")
@@ -43,13 +44,17 @@ func (a *meterAccess) flags(c *cobra.Command) {
 	f.StringVar(&a.ca, "ca", "", "PEM file with the certificates that may sign the server's")
 	f.StringVar(&a.cert, "cert", "", "PEM file with our own certificate, where the server asks for one")
 	f.StringVar(&a.key, "key", "", "PEM file with the key of --cert")
+	f.StringVar(&a.serverName, "server-name", "", "name in the server's certificate, where it is not that in the address")
 }
+
+// addressForms are the addresses that a device may have, for the help of a command.
+func addressForms() string { return "An address is one of\n  " + strings.Join(meter.Examples(), "\n  ") }
 
 // config checks what belongs together and reads the password.
 func (a *meterAccess) config() (meter.Config, error) {
 	c := meter.Config{
 		Address: a.address, DefinitionsDir: a.dir, Username: a.username, Password: a.password,
-		TLS: meter.TLS{CAFile: a.ca, CertFile: a.cert, KeyFile: a.key},
+		TLS: meter.TLS{CAFile: a.ca, CertFile: a.cert, KeyFile: a.key, ServerName: a.serverName},
 	}
 	if a.passwordFile != "" {
 		if a.password != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 type meterDetectOptions struct {
@@ -36,7 +37,10 @@ MQTT    listens on the topics of all definitions and lists the devices that send
 P1, HTTP  reads by each definition that knows such an address
 
 Where several fit, compare "commonwatt meter read" with the display of the meter before
-you settle on one. Exit code 1 if nothing is found.`,
+you settle on one. Exit code 1 if nothing is found.
+
+` + addressForms() + `
+but of a broker without a topic.`,
 		Example: `  commonwatt meter detect --address tcp://192.168.1.20:502
   commonwatt meter detect --address "rtu:///dev/ttyUSB0?baud=9600&parity=E" --units 1-10,100
   commonwatt meter detect --address mqtt://192.168.1.5:1883 --listen 60s --output json`,
@@ -76,8 +80,8 @@ func (o *meterDetectOptions) run(ctx context.Context, s streams) error {
 	case errors.Is(err, meter.ErrNotDetected):
 		return &problem{exitFailed, fmt.Errorf("looking at %s: %w", o.address, err), notDetectedHint(o.address)}
 	case err != nil:
-		if bad := (*meter.ConfigError)(nil); errors.As(err, &bad) {
-			return err
+		if bad := (*meter.ConfigError)(nil); errors.As(err, &bad) || errors.Is(err, def.ErrInvalid) {
+			return badDefinition(err)
 		}
 		return &problem{exitFailed, fmt.Errorf("looking at %s: %w", o.address, err), meterHint(err, o.address)}
 	}

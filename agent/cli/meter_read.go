@@ -40,6 +40,8 @@ Modbus in hexadecimal, the model and point of SunSpec with its scale factor, the
 P1 telegram, the topic and path of a message. Compare that with the display of the meter
 and its manual before you trust a definition with money.
 
+` + addressForms() + `
+
 Exit code 1 if the meter could not be read, 2 if the command is not right.`,
 		Example: `  commonwatt meter read --definition eastron-sdm630 --address tcp://192.168.1.20:502 --unit 1
   commonwatt meter read --definition eastron-sdm120 --address "rtu:///dev/ttyUSB0?baud=9600&parity=N"
@@ -50,7 +52,10 @@ Exit code 1 if the meter could not be read, 2 if the command is not right.`,
 	}
 	o.flags(c)
 	f := c.Flags()
-	f.StringVar(&o.definition, "definition", "", "what the device is: "+strings.Join(def.BuiltIn(), ", "))
+	f.StringVar(&o.definition, "definition", "", "what the device is: an id that \"commonwatt meter list\" shows")
+	_ = c.RegisterFlagCompletionFunc("definition", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // the flag is there
+		return def.BuiltIn(), cobra.ShellCompDirectiveNoFileComp
+	})
 	f.Uint8Var(&o.unit, "unit", 0, "Modbus unit id (default: the definition's)")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long to wait for an answer or a message")
 	f.IntVar(&o.count, "count", 1, "how often to read; 0 is until interrupted")
@@ -73,7 +78,7 @@ func (o *meterReadOptions) run(ctx context.Context, s streams) error {
 	config.Definition, config.Unit = o.definition, o.unit
 	src, err := meter.Open(ctx, config)
 	if err != nil {
-		return err
+		return badDefinition(err)
 	}
 	err = o.readAll(ctx, src, s.out)
 	return errors.Join(err, src.Close())

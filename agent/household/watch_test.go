@@ -219,3 +219,23 @@ func TestFrozenMeter(t *testing.T) {
 		t.Errorf("%d stale", n)
 	}
 }
+
+// The connection is asked just after each boundary; all others about a period apart, at
+// moments of their own.
+func TestPollTimes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	period := r.home.period()
+	for i := range 900 {
+		now := on(12, 0).Add(time.Duration(i) * time.Second)
+		r.clock.set(now)
+		wait := r.home.nextPoll(RoleConnection)
+		left := on(12, 15).Add(10 * time.Millisecond).Sub(now)
+		if wait > left || wait != left && (wait < period*9/10 || wait > period*11/10) {
+			t.Fatalf("%v before the boundary: %v", left, wait)
+		}
+		if wait := r.home.nextPoll(RoleSolar); wait < period*9/10 || wait > period*11/10 {
+			t.Fatalf("solar: %v", wait)
+		}
+	}
+}

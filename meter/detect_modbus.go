@@ -187,6 +187,8 @@ func (p *probe) try(ctx context.Context, c DetectConfig, d Definition) (Match, b
 	}
 	m := Match{Definition: d, Address: c.Address, Unit: p.source.unit, Identity: survey.Identity, Score: scorePlausible}
 	switch {
+	case expects(d) && !survey.Proven():
+		return Match{}, false
 	case expects(d):
 		m.Score = scoreProven
 		m.Evidence = append(m.Evidence, "it says that it is "+who(survey.Identity))

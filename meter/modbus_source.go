@@ -176,7 +176,7 @@ func (s *modbusSource) read(ctx context.Context, function uint8, address, count 
 	s.arrived = s.now()
 	if err != nil {
 		var refused *modbus.Exception
-		if errors.As(err, &refused) && !refused.FromGateway() {
+		if errors.As(err, &refused) && refused.HasNone() {
 			return nil, fmt.Errorf("%w: %w", def.ErrRefused, err)
 		}
 		return nil, err

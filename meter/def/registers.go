@@ -28,7 +28,14 @@ type Survey struct {
 	Identity Identity
 	blocks   []sunspec.Block
 	plans    []modelPlan // follow from blocks and the definition
+	unproven bool
 }
+
+// Proven reports whether the device said all by which the definition knows its kind.
+func (s Survey) Proven() bool { return !s.unproven }
+
+// errBlank is returned for registers of an identity that hold nothing.
+var errBlank = errors.New("registers are blank")
 
 // Equal reports whether two surveys found the same device with the same layout.
 func (s Survey) Equal(o Survey) bool {
@@ -51,16 +58,17 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	if d.Protocol == ProtocolSunSpec {
 		return d.readSunSpec(ctx, read, s)
 	}
-	held := map[string][]uint16{}
+	held, absent := map[string][]uint16{}, map[string]bool{}
 	for _, b := range d.Modbus.Blocks {
-		words, err := readExactly(ctx, read, b.Function, b.Address, b.Count)
-		if b.Optional && errors.Is(err, ErrRefused) {
+		words, missing, err := d.readBlock(ctx, read, b)
+		if errors.Is(err, ErrRefused) && (b.Optional || !d.counts(b) && !d.judges(b)) {
 			continue
 		}
 		if err != nil {
 			return Values{}, fmt.Errorf("reading block %s: %w", b.Name, err)
 		}
 		held[b.Name] = words
+		maps.Copy(absent, missing)
 	}
 	if err := d.seenAgain(held, s); err != nil {
 		return Values{}, err
@@ -69,7 +77,7 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	for _, name := range slices.Sorted(maps.Keys(d.Points)) {
 		p := d.Points[name]
 		b, _ := d.block(p.Block)
-		if words, ok := held[p.Block]; ok {
+		if words, ok := held[p.Block]; ok && !absent[name] {
 			v.setSum(name, p, b, words)
 		}
 	}
@@ -157,7 +165,13 @@ func (d *Definition) surveyModbus(ctx context.Context, read ReadRegisters) (Surv
 			continue
 		}
 		value, err := d.ask(ctx, read, p)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrRefused), errors.Is(err, errBlank):
+			// Older and newer models of a device differ in what they say of themselves, and gateways and copies say
+			// less: unknown is no contradiction.
+			s.unproven = s.unproven || len(p.Expect) > 0
+			continue
+		case err != nil:
 			return Survey{}, fmt.Errorf("identifying the device by %s: %w", name, err)
 		}
 		s.Identity.set(name, value)
@@ -229,6 +243,9 @@ func (p *IdentityPoint) value(words []uint16) (string, error) {
 	default:
 		value = strconv.FormatUint(Point{Type: p.Type, Order: p.Order}.raw(words), 10)
 	}
+	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) && blank(words) {
+		return "", errBlank
+	}
 	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) {
 		return "", fmt.Errorf("got %q, expected %s: %w", value, strings.Join(p.Expect, " or "), ErrWrongDevice)
 	}
@@ -236,4 +253,14 @@ func (p *IdentityPoint) value(words []uint16) (string, error) {
 		return p.Text, nil
 	}
 	return value, nil
+}
+
+// blank reports whether registers hold what those hold that nobody filled: all zeros, all ones, or blanks.
+func blank(words []uint16) bool {
+	for _, empty := range []uint16{0, 0xffff, 0x2020} {
+		if !slices.ContainsFunc(words, func(w uint16) bool { return w != empty }) {
+			return true
+		}
+	}
+	return false
 }

@@ -36,6 +36,12 @@ type Exception struct {
 
 func (e *Exception) Error() string { return fmt.Sprintf("unit %d: %s", e.Unit, e.text) }
 
+// HasNone reports whether the device says that it has no such function, registers or number of them. Every other
+// exception is about this moment: it is busy, or something in it failed.
+func (e *Exception) HasNone() bool {
+	return e.Code == goburrow.ExceptionCodeIllegalFunction || e.Code == goburrow.ExceptionCodeIllegalDataAddress || e.Code == goburrow.ExceptionCodeIllegalDataValue
+}
+
 // FromGateway reports whether it is not the device that refuses but the gateway before it, which cannot reach it.
 func (e *Exception) FromGateway() bool {
 	return e.Code == goburrow.ExceptionCodeGatewayPathUnavailable || e.Code == goburrow.ExceptionCodeGatewayTargetDeviceFailedToRespond

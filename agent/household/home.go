@@ -61,7 +61,7 @@ type Options struct {
 	Clock func() meter.ClockState
 
 	// Times of reading meters; zero values are right for devices in the field. ReadTimeout
-	// bounds one look at a meter that is asked; default 3 s.
+	// bounds one look at a meter that is asked, its turn on the line included; default 30 s.
 	ReadTimeout time.Duration
 	Modbus      modbus.Options
 	HTTP        httpjson.Options

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,8 +48,9 @@ type deviceView struct {
 	counts    map[string]int64 // what became of all others
 }
 
-// readTimeout is Options.ReadTimeout by default.
-const readTimeout = 3 * time.Second
+// readTimeout is Options.ReadTimeout by default. The transports bound what one request
+// may take; a meter may also wait for its turn behind many others on a slow line.
+const readTimeout = 30 * time.Second
 
 // rubbishPause follows a message that cannot be read; the source keeps what comes
 // meanwhile.
@@ -141,8 +141,7 @@ func (h *Home) read(ctx context.Context, d *device, limit time.Duration) (meter.
 // boundary is proven as early as can be; the others leave the line to it then.
 func (h *Home) nextPoll(role string) time.Duration {
 	const settle = 10 * time.Millisecond
-	period := h.period()
-	wait := period - period/10 + rand.N(period/5) //nolint:gosec // chance is all that it is for
+	wait := meter.Wait(h.period())
 	if role != RoleConnection {
 		return wait
 	}

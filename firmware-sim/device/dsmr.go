@@ -124,9 +124,12 @@ func (v division) next(r Reading) division {
 	return v
 }
 
-// lay divides what is shown: one and two are at least 0, and their sum is it.
+// lay divides what is shown: one and two are at least 0, and their sum is it. Two
+// is in whole Wh, so that of the two registers nothing is lost that one alone
+// would show.
 func lay(shown, counted, counted1 home.MilliWattHours) (one, two home.MilliWattHours) {
 	two = max(0, counted-counted1+shown-counted)
+	two -= two % home.MilliWattHoursPerWattHour
 	return shown - two, two
 }
 

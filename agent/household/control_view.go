@@ -160,6 +160,9 @@ func (h *Home) planned(f trader.Forecast) trader.Forecast {
 		}
 		house := int64(f.Import) - int64(f.Export) - took/int64(time.Hour/time.Millisecond)
 		net := market.WattHours(trader.Plan(house, s, h.calendar.Length.Milliseconds()))
+		if net >= -leastTarget && net <= leastTarget {
+			net = 0 // not worth an order
+		}
 		return trader.Forecast{Import: max(0, net), Export: max(0, -net), From: f.From}
 	}
 	return f

@@ -31,13 +31,10 @@ type leader struct {
 	paused  atomic.Bool
 	approve atomic.Bool
 
-	doneW   int64     // what the device did since the last beat
-	doneAt  time.Time // of that beat
-	sumWMS  int64     // W·ms since the start
-	movedAt time.Time // of the course when houseW was found
-	movedMS int64     // sumWMS then
-	houseW  *int64    // without the battery
-	last    *meter.SetPoint
+	track  track
+	house  houseGuess
+	last   *meter.SetPoint
+	lastAt time.Time // since when it is asked for, or released; community time
 
 	view controlView
 }
@@ -97,7 +94,9 @@ func (l *leader) beat(ctx context.Context) {
 		var want *meter.SetPoint
 		want, why = l.decide(state)
 		if want == nil {
-			l.last = nil
+			if l.last != nil || l.lastAt.IsZero() {
+				l.last, l.lastAt = nil, h.community()
+			}
 			state, err = l.actuator.Release(ctx)
 		} else {
 			want.Lease = l.lease()
@@ -106,7 +105,7 @@ func (l *leader) beat(ctx context.Context) {
 		}
 	}
 	if err == nil {
-		l.doneW, l.doneAt = powerOf(state), h.community()
+		l.track.goesOn(h.community(), powerOf(state))
 	}
 	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return // the home ends
@@ -134,12 +133,10 @@ func powerOf(s meter.ControlState) int64 {
 func (l *leader) account(state meter.ControlState) {
 	h := l.home
 	now := h.community()
-	ms := now.Sub(l.doneAt).Milliseconds()
-	if l.doneAt.IsZero() || ms < 0 || ms > 2*h.calendar.Length.Milliseconds() {
+	done, ok := l.track.add(now, powerOf(state), h.calendar.Length)
+	if !ok {
 		return
 	}
-	done := (l.doneW + powerOf(state)) / 2 * ms
-	l.sumWMS += done
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := h.calendar.At(now)
@@ -155,7 +152,7 @@ func (l *leader) steady(want *meter.SetPoint) *meter.SetPoint {
 			return l.last
 		}
 	}
-	l.last = want
+	l.last, l.lastAt = want, l.home.community()
 	return want
 }
 
@@ -172,7 +169,7 @@ func (l *leader) decide(state meter.ControlState) (*meter.SetPoint, string) {
 	h.mu.Lock()
 	c := h.course
 	h.mu.Unlock()
-	l.learn(c)
+	l.house.learn(c, &l.track, now, h.calendar.Length, now.Sub(l.lastAt) > h.calendar.Length/2)
 	switch l.cfg.Mode {
 	case LeadHold, LeadHoldCharge:
 		return &meter.SetPoint{Mode: l.cfg.Mode}, "It is set to " + l.cfg.Mode + "."
@@ -181,10 +178,10 @@ func (l *leader) decide(state meter.ControlState) (*meter.SetPoint, string) {
 		if l.cfg.Mode == LeadDischarge {
 			w = -w
 		}
-		if l.houseW == nil {
+		if l.house.w == nil {
 			return nil, "Nothing is known yet of the house."
 		}
-		return l.power(trader.Bounded(w, *l.houseW, l.band(state), limits)), fmt.Sprintf("It is set to %s with %d W.", l.cfg.Mode, l.cfg.PowerW)
+		return l.power(trader.Bounded(w, *l.house.w, l.band(state), limits)), fmt.Sprintf("It is set to %s with %d W.", l.cfg.Mode, l.cfg.PowerW)
 	case LeadLimitExport:
 		return l.limit(p, limits)
 	case LeadFollow:
@@ -193,25 +190,8 @@ func (l *leader) decide(state meter.ControlState) (*meter.SetPoint, string) {
 	return nil, "It is left to its own mode."
 }
 
-// learn finds the power of the house without the battery whenever the connection meter says something new.
-func (l *leader) learn(c course) {
-	if c.movedAt.IsZero() || c.movedAt.Equal(l.movedAt) {
-		return
-	}
-	meanBattery := l.doneW
-	if span := c.movedAt.Sub(l.movedAt).Milliseconds(); !l.movedAt.IsZero() && span > 0 {
-		meanBattery = (l.sumWMS - l.movedMS) / span
-	}
-	connection := c.powerW
-	if connection == nil {
-		connection = c.meanW
-	}
-	l.movedAt, l.movedMS = c.movedAt, l.sumWMS
-	if connection != nil {
-		w := *connection - meanBattery
-		l.houseW = &w
-	}
-}
+// leastTarget is the smallest target worth following, Wh: near nothing the device's own mode is as good.
+const leastTarget = 10
 
 // follow keeps the connection on the way to what was bought and sold.
 func (l *leader) follow(state meter.ControlState, c course, p position, limits trader.Limits, now time.Time) (*meter.SetPoint, string) {
@@ -221,17 +201,19 @@ func (l *leader) follow(state meter.ControlState, c course, p position, limits t
 	switch {
 	case !p.known:
 		return nil, "Nothing was bought or sold for this interval: it is left to its own mode."
-	case c.interval != k || !c.proven || l.houseW == nil:
+	case p.targetWh >= -leastTarget && p.targetWh <= leastTarget:
+		return nil, "So little was bought or sold for this interval that its own mode is as near: it is left to it."
+	case c.interval != k || !c.proven || l.house.w == nil:
 		return nil, "The connection meter has not said yet where this interval began: it is left to its own mode."
 	case now.Sub(c.at) > h.calendar.Length/2:
 		return nil, "The connection meter is silent: it is left to its own mode."
 	}
-	age := min(max(now.Sub(c.movedAt), 0), h.calendar.Length/4)
+	age := min(max(now.Sub(c.movedAt), 0), l.house.refresh, now.Sub(h.calendar.Start(k)))
 	band := l.band(state)
 	w := trader.Follow(trader.Course{
 		TargetWh: p.targetWh, CountedWh: c.net - c.base, AgeMS: age.Milliseconds(),
 		LeftMS: end.Sub(now).Milliseconds(), LeastMS: h.communitySpan(h.beat()).Milliseconds(),
-		HouseW: *l.houseW, BatteryW: (l.sumWMS - l.movedMS) / max(1, age.Milliseconds()),
+		HouseW: *l.house.w, BatteryW: l.track.mean(now.Add(-age), now),
 	}, band, limits)
 	what := fmt.Sprintf("purchase of %d Wh", p.targetWh)
 	if p.targetWh <= 0 {

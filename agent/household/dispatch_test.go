@@ -51,7 +51,7 @@ func TestDispatchFollows(t *testing.T) {
 	}
 	// Ten of fifteen minutes are left, and the house goes on as it does.
 	c := r.home.course
-	missing := (p.targetWh-(c.net-c.base))*3600/600 - *l.houseW
+	missing := (p.targetWh-(c.net-c.base))*3600/600 - *l.house.w
 	if got := signed(want); min(max(missing, -4000), 4000)-got > 60 || got-min(max(missing, -4000), 4000) > 60 {
 		t.Errorf("got %d W, expected about %d", got, missing)
 	}
@@ -92,7 +92,7 @@ func TestDispatchKeepsLimits(t *testing.T) {
 	if want == nil || signed(want) != 3000 {
 		t.Fatalf("without a limit: got %+v", want)
 	}
-	house := *l.houseW
+	house := *l.house.w
 	little, floor := int64(500), int64(4200)
 	if got := trader.Bounded(3000, house, l.band(battery(5000)), trader.Limits{ImportW: &little, FloorW: floor}); got != min(3000, floor-house) {
 		t.Errorf("below the floor: got %d W, expected %d", got, min(3000, floor-house))
@@ -108,7 +108,8 @@ func TestDispatchKeepsLimits(t *testing.T) {
 
 // TestSteady: a set point that differs by little is not written anew.
 func TestSteady(t *testing.T) {
-	l := &leader{}
+	r := newRig(t, nil)
+	l := r.leads(ControlConfig{})
 	at := func(w int64) int64 {
 		return l.steady(&meter.SetPoint{Mode: def.ModeCharge, PowerW: w, Lease: time.Minute}).PowerW
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxPowerAge is how long a power that comes in messages of its own is believed.
+// maxPowerAge is how long a power, or a state of charge, that comes in messages of its own is believed.
 const maxPowerAge = 2 * time.Minute
 
 // overtaken is how often the rest must have come again before a counter that never came is done without.
@@ -108,7 +108,7 @@ func (l *look) hear(kind string, find func(Place) (any, bool), at time.Time) {
 	l.hearTime(kind, find, at)
 	counted := false
 	for name, p := range l.points {
-		counted = p.hear(kind, find, at) && name != PointPower || counted
+		counted = p.hear(kind, find, at) && counts(name) || counted
 	}
 	if !counted {
 		return
@@ -116,7 +116,7 @@ func (l *look) hear(kind string, find func(Place) (any, bool), at time.Time) {
 	l.heard[kind] = true
 	// A message that carries counters and leaves one out says that it is unknown.
 	for name, p := range l.points {
-		if name == PointPower || p.chosen < 0 {
+		if !counts(name) || p.chosen < 0 {
 			continue
 		}
 		for i := range p.places[p.chosen] {
@@ -206,6 +206,9 @@ func (l *look) finish(at time.Time) Values {
 	return v
 }
 
+// counts reports whether a point is a counter; the others are for control and display, and make no sample.
+func counts(name string) bool { return name == PointImport || name == PointExport }
+
 // counters calls do with the counters that are part of the device, as far as is known.
 func (l *look) counters(do func(p *pointLook)) {
 	for _, name := range []string{PointImport, PointExport} {
@@ -294,10 +297,10 @@ func (l *look) values(at time.Time) Values {
 			continue
 		}
 		parts := p.places[p.chosen]
-		if name == PointPower && slices.ContainsFunc(parts, func(q part) bool { return at.Sub(q.at) > maxPowerAge }) {
+		if !counts(name) && slices.ContainsFunc(parts, func(q part) bool { return at.Sub(q.at) > maxPowerAge }) {
 			continue
 		}
-		if name == PointPower && !l.near(parts) {
+		if !counts(name) && !l.near(parts) {
 			continue
 		}
 		v.add(name, p.point, parts)
@@ -338,7 +341,7 @@ func (v *Values) add(name string, p Point, parts []part) {
 			known = false
 			continue
 		}
-		if name != PointPower && q.value.neg && q.value.mantissa.Sign() != 0 {
+		if counts(name) && q.value.neg && q.value.mantissa.Sign() != 0 {
 			v.OutOfRange = true
 			known = false
 			continue

@@ -311,3 +311,35 @@ func TestTelegramZone(t *testing.T) {
 		}
 	}
 }
+
+// TestSoCMakesNoSample: a state of charge in a message of its own is shown with the next counters, and makes no sample.
+func TestSoCMakesNoSample(t *testing.T) {
+	d, err := def.Parse([]byte(`schema: 1
+id: x
+version: 1
+name: x
+facts: [https://example.org/x]
+protocol: mqtt
+max_power_w: 1000
+mqtt: {format: json, messages: [{name: m, topics: ["{device}/m"]}, {name: s, topics: ["{device}/s"], scalar: true}]}
+points:
+  import: {unit: kWh, from: [{message: m, path: [a]}]}
+  soc: {unit: "%", from: [{message: s}]}
+tests: [{name: x, expect: {}}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics, err := d.ResolveTopic("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := d.NewDecoder(topics)
+	if _, ok, err := dec.Decode("x/s", []byte("55.5"), false, time.Unix(1e9, 0)); ok || err != nil {
+		t.Errorf("got a sample %v, %v", ok, err)
+	}
+	v, ok, err := dec.Decode("x/m", []byte(`{"a":1}`), false, time.Unix(1e9, 0))
+	if !ok || err != nil || v.SoCBp == nil || *v.SoCBp != 5550 || v.ImportWh == nil {
+		t.Errorf("got %+v, %v, %v", v, ok, err)
+	}
+}

@@ -35,6 +35,10 @@ func (d *Definition) checkMQTT(c *checker) {
 		names = append(names, msg.Name)
 	}
 	d.checkReached(c, "mqtt", names)
+	if c.err == nil {
+		points := newLook(d, names, 0).points
+		c.want(points[PointImport] != nil || points[PointExport] != nil, "points", "no counter in a message of mqtt", "import or export: only a counter makes a sample of what is published")
+	}
 }
 
 func (d *Definition) checkHTTP(c *checker) {

@@ -10,10 +10,16 @@ import (
 
 	"github.com/commonwatt/commonwatt/meter/def"
 	"github.com/commonwatt/commonwatt/meter/modbus"
+	"github.com/commonwatt/commonwatt/meter/sunspec"
 )
 
-// maxSilences is how often a unit may not answer before it is given up: each time costs a timeout and a new connection.
-const maxSilences = 3
+// maxSilences is how often a unit that is there may not answer before it is given up: some are silent where they have no
+// registers, and each time costs a timeout.
+const maxSilences = 40
+
+// greetings are what a unit is asked to see whether it is there. Behind an address of its own the first is enough, for
+// there a refusal is an answer; on a line some devices are silent instead.
+var greetings = []question{{3, sunspec.Bases[0], 2}, {4, 0, 2}, {3, 0, 2}}
 
 // errSilent says that a unit was given up.
 var errSilent = errors.New("the unit does not answer")
@@ -43,7 +49,10 @@ func detectModbus(ctx context.Context, c DetectConfig, all []Definition) ([]Matc
 		if err != nil {
 			return nil, err
 		}
-		found := p.identify(ctx, c, all)
+		var found []Match
+		if p.greet(ctx, a.scheme) {
+			found = p.identify(ctx, c, all)
+		}
 		err = p.source.Close()
 		if p.answered {
 			answered = append(answered, fmt.Sprint(unit))
@@ -76,10 +85,8 @@ func usualUnits(all []Definition, scheme string) []uint8 {
 	}
 	units := []uint8{1, 2, 3}
 	for _, d := range all {
-		for _, unit := range []uint8{unitOf(d)} {
-			if !slices.Contains(units, unit) {
-				units = append(units, unit)
-			}
+		if unit := unitOf(d); !slices.Contains(units, unit) {
+			units = append(units, unit)
 		}
 	}
 	slices.Sort(units)
@@ -124,12 +131,27 @@ func openProbe(c DetectConfig, d Definition, a address, unit uint8) (*probe, err
 	return &probe{source: source.(*modbusSource), heard: map[question]answer{}}, nil //nolint:forcetypeassert // openModbus makes no other
 }
 
+// greet reports whether the unit is there.
+func (p *probe) greet(ctx context.Context, scheme string) bool {
+	questions := greetings
+	if scheme == "tcp" || scheme == "tcp+tls" {
+		questions = greetings[:1]
+	}
+	for _, q := range questions {
+		_, _ = p.read(ctx, q.function, q.address, q.count) // the probe remembers what came
+		if p.answered || unreachable(p.failure) {
+			break
+		}
+	}
+	return p.answered
+}
+
 func (p *probe) read(ctx context.Context, function uint8, address, count uint16) ([]uint16, error) {
 	q := question{function, address, count}
 	if known, ok := p.heard[q]; ok {
 		return known.words, known.err
 	}
-	if p.silences >= maxSilences || (!p.answered && p.silences > 0) {
+	if p.silences >= maxSilences {
 		return nil, errSilent
 	}
 	words, err := p.source.read(ctx, function, address, count)

@@ -23,6 +23,7 @@ func detected(matches []meter.Match) (ids []string) {
 // TestDetectModbus finds devices behind a server that is not ours: by what they say of themselves, by their SunSpec
 // chain, or by values that can be.
 func TestDetectModbus(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		id, vector string
 		// first is found before all others, too are found as well.
@@ -75,6 +76,7 @@ func TestDetectModbus(t *testing.T) {
 
 // TestDetectNobody: nobody there is an error at once, and a device without registers is told from that.
 func TestDetectNobody(t *testing.T) {
+	t.Parallel()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +92,7 @@ func TestDetectNobody(t *testing.T) {
 	if !errors.Is(err, meter.ErrNotDetected) || !strings.Contains(err.Error(), "unit 1, 5 answers") {
 		t.Errorf("a device that refuses all: got %v, %v", got, err)
 	}
-	for _, address := range []string{"", "ftp://h", "tcp://h", "tcp://h:1/x", "mqtt://h:1883/kitchen", "rtu:///dev/x?baud=1"} {
+	for _, address := range []string{"ftp://h", "tcp://h", "mqtt://h:1883/kitchen"} {
 		var mistake *meter.ConfigError
 		if _, err := meter.Detect(t.Context(), meter.DetectConfig{Config: meter.Config{Address: address}}); !errors.As(err, &mistake) || mistake.Field != "address" {
 			t.Errorf("%q: got %v", address, err)
@@ -100,6 +102,7 @@ func TestDetectNobody(t *testing.T) {
 
 // TestDetectBroker lists what sends counters to a broker, and nothing else.
 func TestDetectBroker(t *testing.T) {
+	t.Parallel()
 	b := newBroker(t, "allow_anonymous true\n")
 	kept := []string{"-r"}
 	b.publish("tele/kitchen/SENSOR", `{"SML":{"Total_in":34507.4761,"Total_out":14737.1422,"Power_curr":-894}}`, kept...)
@@ -132,6 +135,7 @@ func TestDetectBroker(t *testing.T) {
 
 // TestDetectTelegram: a file with a telegram is one of a P1 port.
 func TestDetectTelegram(t *testing.T) {
+	t.Parallel()
 	d, err := meter.FindDefinition("", "dsmr-p1")
 	if err != nil {
 		t.Fatal(err)
@@ -149,5 +153,35 @@ func TestDetectTelegram(t *testing.T) {
 	}
 	if _, err := meter.Detect(t.Context(), meter.DetectConfig{Config: meter.Config{Address: "p1+file:" + name}, Listen: time.Second}); !errors.Is(err, meter.ErrNotDetected) {
 		t.Errorf("no telegram: got %v", err)
+	}
+}
+
+// TestDetectLine finds devices on a serial line that pymodbus serves: one that says what it is, and one with a SunSpec
+// chain.
+func TestDetectLine(t *testing.T) {
+	t.Parallel()
+	python := need(t, "/usr/bin/python3", "python3")
+	var held strings.Builder
+	want := map[uint8]string{2: "carlo-gavazzi-em340", 5: "sunspec-meter"}
+	for unit, id := range want {
+		d, err := meter.FindDefinition("", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held.WriteString(registerLines(int(unit), d.Tests[0]))
+	}
+	theirs, ours := serialCable(t)
+	registerServer(t, python, held.String(), "testdata/pymodbus_server.py", theirs)
+	matches, err := meter.Detect(t.Context(), meter.DetectConfig{
+		Config: meter.Config{Address: "rtu://" + ours + "?baud=115200", Timeout: 3 * time.Second}, Units: []uint8{2, 5},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for unit, id := range want {
+		i := slices.IndexFunc(matches, func(m meter.Match) bool { return m.Unit == unit })
+		if i < 0 || matches[i].Definition.ID != id || matches[i].Score < 80 {
+			t.Errorf("unit %d: got %v, expected %s", unit, detected(matches), id)
+		}
 	}
 }

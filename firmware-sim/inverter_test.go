@@ -119,6 +119,7 @@ func TestInvertersRead(t *testing.T) {
 		{"sunspec-der", "sunspec-storage"},
 	} {
 		t.Run(c.device, func(t *testing.T) {
+			t.Parallel()
 			r := startServing(t, inverterFile(t, c.device, "battery"))
 			move(t, r.Control, `{"advance":"31h"}`)
 			source, err := meter.Open(t.Context(), meter.Config{Definition: c.definition, Address: "tcp://" + r.Modbus, Unit: 3})

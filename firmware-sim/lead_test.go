@@ -15,6 +15,7 @@ import (
 func TestInvertersAreLed(t *testing.T) {
 	for _, id := range []string{"huawei-luna2000", "solaredge-storedge", "sunspec-battery", "sunspec-der"} {
 		t.Run(id, func(t *testing.T) {
+			t.Parallel()
 			r := startServing(t, inverterFile(t, id, "battery"))
 			community := func() time.Time {
 				var c control.Clock

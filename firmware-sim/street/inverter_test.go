@@ -347,7 +347,7 @@ func FuzzJournal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		end, err := s.replay(bytes.NewReader(data), head)
+		end, _, err := s.replay(bytes.NewReader(data), head)
 		if err == nil && (end > int64(len(data)) || end > 0 && data[end-1] != '\n') {
 			t.Fatalf("of %d bytes %d are whole lines", len(data), end)
 		}

@@ -46,6 +46,7 @@ type record struct {
 type journal struct {
 	mu     sync.Mutex
 	file   *os.File
+	lines  int
 	broken error // a line was begun and not ended, nothing may follow it
 }
 
@@ -58,7 +59,8 @@ func (s *Street) openJournal(cfg *config.Config) error {
 	}
 	j := &journal{file: file}
 	head := journalHead{Format: journalFormat, Epoch: cfg.Clock.Epoch.UTC(), Seed: cfg.Seed}
-	end, err := s.replay(file, head)
+	var end int64
+	end, j.lines, err = s.replay(file, head)
 	if err == nil {
 		err = file.Truncate(end)
 	}
@@ -76,19 +78,20 @@ func (s *Street) openJournal(cfg *config.Config) error {
 	return nil
 }
 
-// replay makes a file's commands again, and says how long its whole lines are.
-func (s *Street) replay(file io.Reader, head journalHead) (end int64, err error) {
+// replay makes a file's commands again, and says how many whole lines it has and
+// how long they are.
+func (s *Street) replay(file io.Reader, head journalHead) (end int64, whole int, err error) {
 	lines := bufio.NewReaderSize(file, maxRecord)
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
-			return end, nil
+			return end, number - 1, nil
 		}
 		if err != nil { // also a line that is too long
-			return end, fmt.Errorf("line %d: %w: %w", number, ErrJournal, err)
+			return end, 0, fmt.Errorf("line %d: %w: %w", number, ErrJournal, err)
 		}
 		if number > maxRecords {
-			return end, fmt.Errorf("line %d: %w: more than %d commands", number, ErrJournal, maxRecords)
+			return end, 0, fmt.Errorf("line %d: %w: more than %d lines", number, ErrJournal, maxRecords)
 		}
 		if number == 1 {
 			err = checkHead(line, head)
@@ -96,7 +99,7 @@ func (s *Street) replay(file io.Reader, head journalHead) (end int64, err error)
 			err = s.again(line)
 		}
 		if err != nil {
-			return end, fmt.Errorf("line %d: %w", number, err)
+			return end, 0, fmt.Errorf("line %d: %w", number, err)
 		}
 		end += int64(len(line))
 	}
@@ -166,6 +169,10 @@ func (j *journal) append(v any) error {
 	if j.broken != nil {
 		return fmt.Errorf("the journal failed before: %w", j.broken)
 	}
+	if j.lines >= maxRecords {
+		return fmt.Errorf("the journal is full: it has %d lines", j.lines)
+	}
+	j.lines++
 	if _, err = j.file.Write(append(line, '\n')); err == nil {
 		err = j.file.Sync()
 	}

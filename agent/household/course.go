@@ -59,8 +59,10 @@ func (h *Home) positionAt(k market.Interval) (p position) {
 		rules := s.RulesAt(k)
 		p.floorW = rules.ImportFloorW
 		if member, ok := s.Household(h.id); ok {
-			limit := s.LimitAt(k, member.Node)
-			p.importW, p.export = limit.ImportW, limit.ExportW
+			for _, node := range s.NetworkAt(k).Path(member.Node) {
+				limit := s.LimitAt(k, node)
+				p.importW, p.export = tighter(p.importW, limit.ImportW), tighter(p.export, limit.ExportW)
+			}
 		}
 		r, ok := s.Interval(k)
 		if !ok || r.Metered || r.State != ledger.IntervalCleared {
@@ -71,6 +73,14 @@ func (h *Home) positionAt(k market.Interval) (p position) {
 		}
 	})
 	return p
+}
+
+// tighter is the smaller of two limits; nil is none. One of a node with more homes is at least one for each of them.
+func tighter(a, b *int64) *int64 {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
 }
 
 // track is what a battery did, over about an interval.

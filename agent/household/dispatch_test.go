@@ -8,6 +8,7 @@ import (
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/agent/trader"
 	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
 	"github.com/commonwatt/commonwatt/meter/def"
 )
@@ -100,9 +101,47 @@ func TestDispatchKeepsLimits(t *testing.T) {
 	if got := trader.Bounded(3000, house, l.band(battery(5000)), trader.Limits{ImportW: &little}); got != little-house {
 		t.Errorf("without a floor: got %d W, expected %d", got, little-house)
 	}
+	if got := tighter(&little, nil); got != &little {
+		t.Errorf("no limit is tighter than one: got %v", got)
+	}
 	roof := r.leads(ControlConfig{Mode: LeadLimitExport})
 	if want, why := roof.decide(meter.ControlState{}); want != nil {
 		t.Errorf("no envelope: got %+v, %s", want, why)
+	}
+}
+
+// TestDispatchKeepsEnvelopes: what the ledger limits at the home's node or above it reaches the battery and the roof.
+func TestDispatchKeepsEnvelopes(t *testing.T) {
+	most, export := int64(5000), int64(1000)
+	r := newRig(t, func(o *townOptions) {
+		o.network = []ledger.Node{{ID: "grid"}, {ID: "street", Parent: "grid", ImportLimitW: &most}, {ID: "feeder", Parent: "street", ExportLimitW: &export}}
+		o.node = "feeder"
+	})
+	r.register()
+	r.until(on(8, 5))
+	l := r.leads(ControlConfig{Mode: LeadCharge, PowerW: 20_000})
+	state := battery(5000)
+	*state.MaxChargeW = 20_000
+	want, _ := l.decide(state)
+	if want == nil || signed(want)+*l.house.w != most {
+		t.Fatalf("got %+v with a house of %d W, expected the connection at %d W", want, *l.house.w, most)
+	}
+	l = r.leads(ControlConfig{Mode: LeadDischarge, PowerW: 20_000})
+	*state.MaxDischargeW = 20_000
+	if want, _ = l.decide(state); want == nil || signed(want)+*l.house.w != -export {
+		t.Fatalf("got %+v with a house of %d W, expected the connection at %d W", want, *l.house.w, -export)
+	}
+	// The roof gives 3000 W and the connection 2500: 1500 of them may stay.
+	roof := r.leads(ControlConfig{Mode: LeadLimitExport})
+	gives, out := int64(-3000), int64(-2500)
+	r.home.opt.Config.Meters = append(r.home.opt.Config.Meters, MeterConfig{Role: RoleSolar})
+	r.home.meters[0].view.sample.PowerW = &out
+	r.home.meters = append(r.home.meters, &device{view: deviceView{state: api.MeterOK, sample: meter.Sample{PowerW: &gives}}})
+	want, why := roof.decide(meter.ControlState{})
+	r.home.meters = r.home.meters[:1]
+	r.home.opt.Config.Meters = r.home.opt.Config.Meters[:1]
+	if want == nil || want.Mode != def.ModeLimit || want.PowerW != 1500 {
+		t.Fatalf("got %+v, %s, expected a roof of 1500 W", want, why)
 	}
 }
 

@@ -92,7 +92,7 @@ homes:
     solar: {kwp: 4}
     devices:
       - {role: grid, definition: tasmota, topic: home-2}
-      - {role: solar, definition: shelly-gen1, listen: 127.0.0.1:0}
+      - {role: solar, definition: shelly-3em, listen: 127.0.0.1:0}
   - id: home-3
     load: {model: household, yearly_kwh: 2500}
     solar: {kwp: 4}

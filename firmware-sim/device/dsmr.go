@@ -115,21 +115,22 @@ func (d *dsmr) divide(ctx context.Context, index int64) (division, error) {
 func (v division) next(r Reading) division {
 	switch {
 	case !v.made: // two fifths of what it had counted before
-		v.import1, v.export1 = r.Import/5*2, r.Export/5*2
+		v.import1, v.export1 = whole(r.Import/5*2), whole(r.Export/5*2)
 	case tariff(r.At.Add(-time.Millisecond)) == 1:
-		v.import1 += r.Import - v.counted.Import
-		v.export1 += r.Export - v.counted.Export
+		v.import1 += whole(r.Import) - whole(v.counted.Import)
+		v.export1 += whole(r.Export) - whole(v.counted.Export)
 	}
 	v.made, v.counted = true, r
 	return v
 }
 
-// lay divides what is shown: one and two are at least 0, and their sum is it. Two
-// is in whole Wh, so that of the two registers nothing is lost that one alone
-// would show.
+// whole is a counter in the Wh that are full: what has begun belongs to the tariff
+// in which it becomes full, so that the two together show what the whole shows.
+func whole(e home.MilliWattHours) home.MilliWattHours { return e - e%home.MilliWattHoursPerWattHour }
+
+// lay divides what is shown: one and two are at least 0, and their sum is it.
 func lay(shown, counted, counted1 home.MilliWattHours) (one, two home.MilliWattHours) {
 	two = max(0, counted-counted1+shown-counted)
-	two -= two % home.MilliWattHoursPerWattHour
 	return shown - two, two
 }
 

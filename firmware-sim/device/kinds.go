@@ -178,8 +178,8 @@ var kinds = map[string]Kind{
 		Protocol: HTTP, Unknowns: true, pager: newHomeWizard,
 		Sentence: "HomeWizard P1 meter: the telegram of a Dutch meter as JSON at /api/v1/data.",
 	},
-	"shelly-gen1": {
-		Protocol: HTTP, Unknowns: true, Clock: true, pager: func(s Spec) Pager { return shellyGen1{s} },
+	"shelly-3em": {
+		Protocol: HTTP, Unknowns: true, Clock: true, pager: func(s Spec) Pager { return shelly3EM{s} },
 		Sentence: "Shelly 3EM, first generation: Wh of three phases at /status.",
 	},
 	"zigbee2mqtt": {

@@ -7,16 +7,16 @@ import (
 	"github.com/commonwatt/commonwatt/firmware-sim/home"
 )
 
-// shellyGen1 is a Shelly 3EM of the first generation on HTTP. Facts from Shelly's
+// shelly3EM is a Shelly 3EM of the first generation on HTTP. Facts from Shelly's
 // API documentation of that generation (/shelly, /status, /emeter/0): three
 // emeters with total and total_returned in Wh to one decimal, and no sum of the
 // counters.
-type shellyGen1 struct{ spec Spec }
+type shelly3EM struct{ spec Spec }
 
-func (shellyGen1) Shown(wh uint64) uint64 { return wh }
+func (shelly3EM) Shown(wh uint64) uint64 { return wh }
 
 // Page answers /status, /shelly and /emeter/0 to 2.
-func (d shellyGen1) Page(r Reading, path, query string) ([]byte, error) {
+func (d shelly3EM) Page(r Reading, path, query string) ([]byte, error) {
 	if query != "" {
 		return nil, nil
 	}
@@ -44,7 +44,7 @@ func (d shellyGen1) Page(r Reading, path, query string) ([]byte, error) {
 
 // emeters divides the counters so that the tenths of the phases add up to those of
 // the whole.
-func (d shellyGen1) emeters(r Reading) []map[string]any {
+func (d shelly3EM) emeters(r Reading) []map[string]any {
 	e := newElectrics(r, d.spec.Serial)
 	in, out := phases(r.Import), phases(r.Export)
 	list := make([]map[string]any, 3)

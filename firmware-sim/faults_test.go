@@ -156,6 +156,9 @@ func (s *scene) telegrams(transport wire.Transport, line stream) {
 		get(t, s.ready.Control, "/clock", &c)
 		return []byte("0-0:1.0.0(" + c.CommunityTime.Add(2*time.Hour).Format("060102150405") + "S)\r\n")
 	}
+	if transport == wire.P1TCP {
+		telegram() // the greeting: from now on the server knows of us
+	}
 	s.advance()
 	readUntil(t, line, stamp()) // whatever was on the line before
 	honest := telegram()

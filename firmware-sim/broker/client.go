@@ -21,7 +21,8 @@ type Meter interface {
 	Latest() int64
 	// Messages are what the device publishes at a refresh.
 	Messages(ctx context.Context, index int64) ([]device.Message, error)
-	// Spoil changes how a message leaves, Dead says that the device has no power.
+	// Spoil changes how a message leaves, Dead says that the device
+	// has no power, or nobody to publish to.
 	Spoil(a *wire.Answer)
 	Dead() bool
 }

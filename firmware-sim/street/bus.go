@@ -19,6 +19,7 @@ type Faults interface {
 	Counted(ctx context.Context, key fault.Key, honest device.Readings, at time.Time, index int64) (device.Reading, error)
 	Spoil(key fault.Key, at time.Time, a *wire.Answer)
 	Dead(key fault.Key, at time.Time) bool
+	BrokerDown(at time.Time) bool
 }
 
 // transports are the ways by which a device is reached.
@@ -64,9 +65,11 @@ func (m *Meter) Spoil(a *wire.Answer) {
 	}
 }
 
-// Dead says whether the meter is without power now.
+// Dead says whether the meter cannot publish now: it is without power, or the
+// broker is away.
 func (m *Meter) Dead() bool {
-	return m.street.Faults != nil && m.street.Faults.Dead(m.Key(), m.street.Now())
+	now := m.street.Now()
+	return m.street.Faults != nil && (m.street.Faults.Dead(m.Key(), now) || m.street.Faults.BrokerDown(now))
 }
 
 // Bus gives the street's Modbus devices by unit id.

@@ -195,4 +195,38 @@ func FuzzScalar(f *testing.F) {
 	})
 }
 
+// FuzzQuantity: what stands behind a code of a telegram is energy only if it is digits, a unit of energy and nothing else.
+func FuzzQuantity(f *testing.F) {
+	d, err := def.Parse([]byte(builtin(f, "dsmr-p1")))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"000004.426*kWh", "006545766*Wh", "1", "1*kW", "*kWh", "1.*kWh", "-1*kWh", "1e3*kWh", "1*kWh*kWh", "000004.426 *kWh", "9999999999999999999*kWh"} {
+		f.Add(s, "632525252525W")
+	}
+	f.Fuzz(func(t *testing.T, value, at string) {
+		read := func(code string) ([]string, error) {
+			return map[string][]string{"1-0:1.8.1": {value}, "1-0:1.8.2": {"0.000*kWh"}, "0-0:1.0.0": {at}}[code], nil
+		}
+		v := d.NewTelegramDecoder().Telegram("XXX5", read, time.Unix(1e9, 0))
+		number, unit, _ := strings.Cut(value, "*")
+		exact, ok := new(big.Rat).SetString(number)
+		if v.ImportWh == nil {
+			if ok && (unit == "kWh" || unit == "Wh") && strings.Trim(number, "0123456789") == "" && len(number) < 13 {
+				t.Fatalf("%q is no energy: %+v", value, v)
+			}
+			return
+		}
+		if !ok || strings.Trim(number, "0123456789.") != "" || (unit != "kWh" && unit != "Wh") {
+			t.Fatalf("%q became %d Wh", value, *v.ImportWh)
+		}
+		if unit == "kWh" {
+			exact.Mul(exact, big.NewRat(1000, 1))
+		}
+		if whole := new(big.Int).Quo(exact.Num(), exact.Denom()); !whole.IsUint64() || whole.Uint64() != *v.ImportWh {
+			t.Fatalf("%q became %d Wh, expected %v", value, *v.ImportWh, whole)
+		}
+	})
+}
+
 func same(a, b *uint64) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }

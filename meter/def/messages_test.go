@@ -31,8 +31,35 @@ func (h truth) between(name string, wh uint64, from, to time.Time) bool {
 	return low <= wh && wh <= high
 }
 
+// message is one that was published.
+type message struct {
+	topic, payload string
+	retained       bool
+	due            time.Time
+}
+
+// publish says what the counters are, each on a topic of its own, with faults.
+func publish(t *rapid.T, names []string, counters []uint64, now time.Time) []message {
+	var queue []message
+	for i, name := range names {
+		m := message{"dsmr/reading/" + name, fmt.Sprintf("%d.%03d", counters[i]/1000, counters[i]%1000), false, now.Add(time.Duration(i) * time.Millisecond)}
+		switch rapid.IntRange(0, 11).Draw(t, "fault") {
+		case 0: // lost
+			continue
+		case 1:
+			queue = append(queue, m)
+		case 2:
+			m.payload = rapid.SampledFrom([]string{"null", "", "-1", "x"}).Draw(t, "rubbish")
+		case 3:
+			m.retained = true
+		}
+		queue = append(queue, m)
+	}
+	return queue
+}
+
 // TestTogether: counters of two tariffs each way on four topics, published again and again, with messages lost, doubled,
-// late by some steps, kept by the broker, or of no number. Every sample that is made is a true sum of some moment between
+// kept by the broker, or of no number. Every sample that is made is a true sum of some moment between
 // the first and the last of its messages, and these are no further apart than the definition says.
 func TestTogether(t *testing.T) {
 	d, err := def.Parse([]byte(builtin(t, "dsmr-reader")))
@@ -50,12 +77,6 @@ func TestTogether(t *testing.T) {
 		history := truth{sums: map[string][]uint64{}}
 		counters := make([]uint64, 4) // Wh, in the order of names
 		now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-		type message struct {
-			topic, payload string
-			retained       bool
-			due            time.Time
-		}
-		var queue []message
 		for range rapid.IntRange(5, 40).Draw(t, "telegrams") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 12).Draw(t, "seconds")) * time.Second)
 			for i := range counters {
@@ -64,20 +85,7 @@ func TestTogether(t *testing.T) {
 			history.at = append(history.at, now)
 			history.sums["import"] = append(history.sums["import"], counters[0]+counters[2])
 			history.sums["export"] = append(history.sums["export"], counters[1]+counters[3])
-			for i, name := range names {
-				m := message{"dsmr/reading/" + name, fmt.Sprintf("%d.%03d", counters[i]/1000, counters[i]%1000), false, now.Add(time.Duration(i) * time.Millisecond)}
-				switch rapid.IntRange(0, 11).Draw(t, "fault") {
-				case 0: // lost
-					continue
-				case 1:
-					queue = append(queue, m)
-				case 2:
-					m.payload = rapid.SampledFrom([]string{"null", "", "-1", "x"}).Draw(t, "rubbish")
-				case 3:
-					m.retained = true
-				}
-				queue = append(queue, m)
-			}
+			queue := publish(t, names, counters, now)
 			slices.SortStableFunc(queue, func(a, b message) int { return a.due.Compare(b.due) })
 			for _, m := range queue {
 				v, ok, err := dec.Decode(m.topic, []byte(m.payload), m.retained, m.due)
@@ -101,7 +109,6 @@ func TestTogether(t *testing.T) {
 					}
 				}
 			}
-			queue = queue[:0]
 		}
 	})
 	if samples == 0 {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -27,7 +28,7 @@ type ReadingsQuery struct {
 type ReadingRow struct {
 	At       time.Time     `json:"at" doc:"Community time"`
 	Meter    string        `json:"meter" doc:"connection, solar, battery; the second of a role is solar-2"`
-	Verdict  string        `json:"verdict" enum:"accepted,refused,held,replaced" doc:"Only what is accepted counts"`
+	Verdict  string        `json:"verdict" enum:"accepted,refused,held,replaced,damaged" doc:"Only what is accepted counts; damaged: the disk returned other bytes than were written"`
 	Reason   string        `json:"reason,omitempty" doc:"Why it does not count"`
 	ImportWh *uint64       `json:"import_wh" doc:"Counter"`
 	ExportWh *uint64       `json:"export_wh" doc:"Counter"`
@@ -70,7 +71,10 @@ func (s *Server) registerReadings(api huma.API) {
 		Newest bool      `query:"newest" doc:"The last so many, not the first"`
 		Raw    bool      `query:"raw" doc:"With what the device sent"`
 	}
-	get(api, "readings", "/api/readings", "What the meters told, with what became of it",
+	huma.Register(api, huma.Operation{
+		OperationID: "readings", Method: http.MethodGet, Path: "/api/readings", Summary: "What the meters told, with what became of it",
+		Description: "A household's life in steps of seconds: only for this machine.", Middlewares: huma.Middlewares{loopbackOnly(api)},
+	},
 		func(_ context.Context, in *readingsInput) (*output[ReadingList], error) {
 			if s.cfg.Readings == nil {
 				return nil, huma.Error503ServiceUnavailable("this agent keeps no readings")

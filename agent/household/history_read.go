@@ -2,6 +2,7 @@ package household
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -191,12 +192,27 @@ func (r *reader) scan(b *bolt.Bucket, f func(v []byte, open func(any) error) (in
 	}
 	for found := 0; k != nil && !end(k) && found <= r.q.Limit; k, v = next() {
 		n, err := f(v, func(into any) error { return getSealed(b, k, into) })
-		if err != nil {
+		switch {
+		case errors.Is(err, errBlock), errors.Is(err, ErrDamaged):
+			r.damaged(k) // the others are as good as ever
+		case err != nil:
 			return err
 		}
 		found += n
 	}
 	return nil
+}
+
+// damaged tells of a record that is not what was written.
+func (r *reader) damaged(key []byte) {
+	if len(key) < 8 {
+		return
+	}
+	if at := int64(binary.BigEndian.Uint64(key) ^ 1<<63); r.asked(at) { //nolint:gosec // the inverse of timeKey
+		r.others = append(r.others, api.ReadingRow{
+			At: time.UnixMilli(at).UTC(), Meter: r.name, Verdict: "damaged", Reason: "what was kept from then on is damaged on the disk",
+		})
+	}
 }
 
 func (r *reader) reading(k kept) {

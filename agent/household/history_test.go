@@ -222,6 +222,32 @@ func TestHistoryWithoutDisk(t *testing.T) {
 	}
 }
 
+// A flipped bit on the disk costs what it hit, and that is said.
+func TestHistoryDamaged(t *testing.T) {
+	t.Parallel()
+	h, _ := testHistory(t, 400)
+	for i := range 30 {
+		h.accept(RoleConnection, told(dawn.Add(time.Duration(i)*time.Minute), uint64(i), 0, 0))
+		if i%10 == 9 {
+			h.flush()
+		}
+	}
+	err := h.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(RoleConnection)).Bucket(bucketBlocks)
+		k, v := b.Cursor().Seek(timeKey(dawn.Add(10 * time.Minute).UnixMilli()))
+		bad := bytes.Clone(v)
+		bad[len(bad)/2] ^= 4
+		return b.Put(bytes.Clone(k), bad)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := mustRead(t, h, api.ReadingsQuery{Limit: 100})
+	if len(rows) != 21 || rows[10].Verdict != "damaged" || !rows[10].At.Equal(dawn.Add(10*time.Minute)) || *rows[11].ImportWh != 20 {
+		t.Errorf("%d rows: %+v", len(rows), rows)
+	}
+}
+
 // What a home lived through is in its history: the proofs with their signatures, what a
 // falling counter said, and what is pending when the home ends.
 func TestHistoryOfHome(t *testing.T) {

@@ -136,17 +136,17 @@ func (h *Home) read(ctx context.Context, d *device, limit time.Duration) (meter.
 	return d.source.Read(ctx)
 }
 
-// nextPoll is about a period away: not all meters of one line are due at once. That of
-// the connection is due just after the next boundary if that is sooner, so that each
-// boundary is proven as early as can be; the others leave the line to it then.
+// nextPoll is a period away for the connection, or just after the next boundary if that
+// is sooner, so that each boundary is proven as early as can be. The others leave the line
+// to it then: they are due at moments of their own, about a period apart.
 func (h *Home) nextPoll(role string) time.Duration {
 	const settle = 10 * time.Millisecond
-	wait := meter.Wait(h.period())
+	period := h.period()
 	if role != RoleConnection {
-		return wait
+		return meter.Wait(period)
 	}
 	boundary := h.until(h.calendar.End(h.calendar.At(h.community()))) + settle
-	return max(min(wait, boundary), settle)
+	return max(min(period, boundary), settle)
 }
 
 // failed notes a read that gave nothing. A push source has by then waited for longer

@@ -75,3 +75,45 @@ func TestInvertersAreLed(t *testing.T) {
 		})
 	}
 }
+
+// TestProductionIsLimited: a limit at the terminals of an inverter with panels
+// and battery behind it fills the battery first, then curtails the sun, and is
+// gone with its lease.
+func TestProductionIsLimited(t *testing.T) {
+	r := startServing(t, inverterFile(t, "sunspec-battery", "inverter"))
+	community := func() time.Time {
+		var c control.Clock
+		get(t, r.Control, "/clock", &c)
+		return c.CommunityTime
+	}
+	a, err := meter.OpenActuator(t.Context(), meter.Config{
+		Definition: "sunspec-limit", Address: "tcp://" + r.Modbus, Unit: 3, Now: community,
+	}, meter.Identity{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	const limit = 300
+	curtailed := false
+	for range 20 {
+		if s, err := a.Apply(t.Context(), meter.SetPoint{Mode: def.ModeLimit, PowerW: limit, Lease: 30 * time.Minute}); err != nil || !s.Led {
+			t.Fatalf("limiting: %+v, %v", s, err)
+		}
+		i := now(t, r.Control)
+		if i.OutputW > limit || i.OutputMaxW == nil || *i.OutputMaxW != limit {
+			t.Fatalf("limited to %d W: %+v", limit, i)
+		}
+		if i.CurtailedW > 0 && i.SoCPercent < 99 && i.BatteryW < 5000 {
+			t.Fatalf("it curtails while its battery has room: %+v", i)
+		}
+		curtailed = curtailed || i.CurtailedW > 0
+		move(t, r.Control, `{"advance":"10m"}`)
+	}
+	if !curtailed {
+		t.Error("no sun was curtailed in three hours around noon in June")
+	}
+	move(t, r.Control, `{"advance":"30m"}`)
+	if i := now(t, r.Control); i.OutputMaxW != nil && *i.OutputMaxW == limit || i.CurtailedW != 0 {
+		t.Errorf("the lease is over: %+v", i)
+	}
+}

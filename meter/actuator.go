@@ -109,8 +109,10 @@ func (a *Actuator) State() ControlState { return a.state }
 // Writes is how often a set point was written.
 func (a *Actuator) Writes() int64 { return a.writes }
 
-// Known is the device that is led; Other one that answers in its place, or nil.
-func (a *Actuator) Known() Identity  { return a.known }
+// Known is the device that is led.
+func (a *Actuator) Known() Identity { return a.known }
+
+// Other is the device that answers in the place of the known one; nil: none does.
 func (a *Actuator) Other() *Identity { return a.other }
 
 // Approve makes the device that answers now the one that is led.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -152,9 +153,7 @@ func (b *fakeBattery) answer(function uint8, body []byte) []byte {
 // revert ends what was written when the timer has run out. The caller holds mu.
 func (b *fakeBattery) revert() {
 	if !b.ends.IsZero() && !b.now.Before(b.ends) {
-		for a, w := range b.own {
-			b.words[a] = w
-		}
+		maps.Copy(b.words, b.own)
 		b.ends = time.Time{}
 	}
 }

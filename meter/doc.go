@@ -22,9 +22,12 @@
 //	M8  A reading proves a boundary only while the clock that stamps it is known to be within 5 s ([SystemClock]), and
 //	    a device's own time that contradicts ours is flagged and never used ([DeviceClock]).
 //
+// What a device is to do goes the other way: a definition with a part control, an [Actuator], and set points that are
+// leases. Its invariants, L1 to L5, are there.
+//
 // # Units and signs
 //
-// Counters are Wh since the device was made (or since its epoch began), import and export apart, both ≥ 0. Power is W.
+// The power of a battery is positive when it charges, which is its import. Counters are Wh since the device was made (or since its epoch began), import and export apart, both ≥ 0. Power is W.
 // Sample.At is the arrival of the last byte by the clock the caller gave (community time); everything else in the
 // package that needs time takes it from there. Only the transports use wall time: for deadlines, dialling and back-off.
 //

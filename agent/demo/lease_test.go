@@ -35,7 +35,7 @@ func (r *run) inverter() (v inverter, ok bool) {
 		return v, false
 	}
 	client := http.Client{Timeout: 2 * time.Second}
-	res, err := client.Get("http://" + address + "/homes/home-1/now") //nolint:noctx // it has a timeout
+	res, err := client.Get("http://" + address + "/homes/home-1/now")
 	if err != nil {
 		return v, false
 	}

@@ -26,7 +26,7 @@ func (c *course) note(s meter.Sample, calendar market.Calendar, tolerance time.D
 	if s.ImportWh == nil || s.ExportWh == nil || *s.ImportWh > math.MaxInt64/2 || *s.ExportWh > math.MaxInt64/2 {
 		return
 	}
-	net := int64(*s.ImportWh) - int64(*s.ExportWh) //nolint:gosec // bounded above
+	net := int64(*s.ImportWh) - int64(*s.ExportWh)
 	if k := calendar.At(s.At); k != c.interval {
 		// The first reading soon after the boundary shows what the counter had at it.
 		c.interval, c.base, c.proven = k, net, s.At.Sub(calendar.Start(k)) <= tolerance

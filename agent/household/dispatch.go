@@ -61,7 +61,7 @@ func (h *Home) lead(ctx context.Context, l *leader) error {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
 		if _, err := l.actuator.Release(end); err != nil {
-			l.log.Error("device without a timer is left as it is", "address", l.cfg.Address, "err", err)
+			l.log.ErrorContext(end, "device without a timer is left as it is", "address", l.cfg.Address, "err", err)
 		}
 	}
 	return nil

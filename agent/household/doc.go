@@ -30,12 +30,17 @@
 //	    whole, of the rest one a minute of a kind. A power cut costs the last minutes of
 //	    that, and nothing that is settled on. A meter that is ill is a line of log a minute.
 //	H10 That a meter is set aside survives a restart.
+//	H11 A device that is led holds a lease (see meter.Actuator): if this home dies, or
+//	    has no allocation, no ledger or no fresh reading to go by, the device is in
+//	    its own mode when the lease is over. What the picture says of it was read
+//	    back. Another device in its place is not written to, also after a restart.
 //
 // # Goroutines
 //
 // Home.Run owns one goroutine for each meter (poll), one that brings reports,
-// orders and the admission to the ledger (trade), one that follows the ledger and
-// rebuilds the picture (follow), and one that writes the history. They share state
+// orders and the admission to the ledger (trade), one for each device that is led
+// (lead), one that follows the ledger and rebuilds the picture (follow), and one
+// that writes the history. They share state
 // under Home.mu, which is never held while waiting for a device, the disk or the
 // ledger. Run returns when all have ended. A meter that speaks by itself is listened to from New on, until Run or
 // Close ends.

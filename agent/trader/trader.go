@@ -4,6 +4,8 @@
 // This version has one trader, plain and honest: it expects the next interval to
 // be like the last one known (persistence) and orders just that, at the standing
 // Preference, whose default is the no-regret pair (feed-in price, retail price).
+// With a battery that follows what was sold, the house is expected to be like that,
+// and the battery's [Plan] is added. [Follow] is the battery's power meanwhile.
 // It never orders on both sides of one interval: at no-regret prices a home's bid
 // would cross its own offer.
 //

@@ -6,6 +6,9 @@
 // anew, how the device names itself, and who signs. Files are decoded strictly: an unknown key is an error that names
 // file, line and key. A directory may add to or override what is built in, by id.
 //
+// A definition may also say how a device is led: the part [Control] names the registers of set points, of the device's
+// revert timer and of its state, and the writes of each mode in their order.
+//
 // Numbers: counters come out as whole Wh ≥ 0, power as whole W, import positive. Decimal text and scaled integers are
 // converted exactly and a part of a Wh is cut off, as a counter does. A float32 is itself the nearest neighbour of what
 // the device counted, so it is rounded to the nearest Wh. Unknown is nil.

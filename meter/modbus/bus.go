@@ -141,7 +141,7 @@ func (b *Bus) WriteOn(ctx context.Context, generation uint64, unit uint8, addres
 	if len(words) < 1 || len(words) > MaxWritten || int(address)+len(words) > 1<<16 {
 		return fmt.Errorf("registers: got %d to write from %d, expected 1 to %d within 65536: %w", len(words), address, MaxWritten, ErrRequest)
 	}
-	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words, only: generation})
+	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words, only: generation}) //nolint:gosec // at most 123
 }
 
 // WriteSingle writes one holding register with function 6, for devices that know no other. The rest is as with Write.

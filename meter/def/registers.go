@@ -61,7 +61,7 @@ func (d *Definition) ReadValues(ctx context.Context, read ReadRegisters, s Surve
 	held, absent := map[string][]uint16{}, map[string]bool{}
 	for _, b := range d.Modbus.Blocks {
 		words, missing, err := d.readBlock(ctx, read, b)
-		if errors.Is(err, ErrRefused) && (b.Optional || !d.counts(b) && !d.judges(b)) {
+		if errors.Is(err, ErrRefused) && (b.Optional || !d.counts(b) && !d.faults(b)) {
 			continue
 		}
 		if err != nil {

@@ -3,6 +3,7 @@ package def
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // readBlock reads a block with one request, so that all in it is of one moment. A device that has no such run of
@@ -42,12 +43,15 @@ func (d *Definition) counts(b Block) bool {
 	return d.Points[PointImport].Block == b.Name || d.Points[PointExport].Block == b.Name
 }
 
+// faults reports whether a block holds what says that the values are not to be believed.
+func (d *Definition) faults(b Block) bool {
+	return slices.ContainsFunc(d.Modbus.Faults, func(f RegisterFault) bool { return f.Block == b.Name })
+}
+
 // judges reports whether a block holds what decides about the whole look.
 func (d *Definition) judges(b Block) bool {
-	for _, f := range d.Modbus.Faults {
-		if f.Block == b.Name {
-			return true
-		}
+	if d.faults(b) {
+		return true
 	}
 	for _, p := range d.Identify.all() {
 		if p != nil && p.Block == b.Name {

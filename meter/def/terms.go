@@ -1,6 +1,7 @@
 package def
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -28,8 +29,11 @@ func (d *Definition) seenAgain(held map[string][]uint16, s Survey) error {
 			continue
 		}
 		b, _ := d.block(p.Block)
-		value, err := p.value(b.cut(held[p.Block], p.Address, int(p.words())))
-		if err != nil {
+		value, err := "", error(nil)
+		if words, ok := held[p.Block]; ok {
+			value, err = p.value(b.cut(words, p.Address, int(p.words())))
+		}
+		if err != nil && !errors.Is(err, errBlank) {
 			return fmt.Errorf("identifying the device by %s: %w", name, err)
 		}
 		if known := s.Identity.get(name); value != known {

@@ -10,6 +10,9 @@ const (
 	// meanwhile, before it is called frozen; ten resolutions come on top.
 	frozenAfter = 15 * time.Minute
 	frozenWh    = 50
+	// doubtAfter and doubtWh are the same for a doubt: such a counter may be an old one. Two resolutions come on top.
+	doubtAfter = 5 * time.Minute
+	doubtWh    = 10
 	// leastPowerW is the power below which counters need not count: meters have a starting current.
 	leastPowerW = 20
 	// longestStep bounds what one pair of samples says about the time between them.
@@ -72,4 +75,16 @@ func magnitude(w int64) uint64 {
 		return -uint64(w) //nolint:gosec // its magnitude, also of the smallest
 	}
 	return uint64(w)
+}
+
+// Doubt says why an accepted sample should prove no boundary, because its counters may be older than it is: they stand
+// still, although by the device's own power something has flowed. It costs nothing to wait for the next that moved: the
+// energy is the same, over a longer span. Empty: there is no doubt.
+func (s TrackerState) Doubt(of Sample) string {
+	wh := s.StillWms / wms
+	step := max(1, min(max(of.ImportTraits.ResolutionWh, of.ExportTraits.ResolutionWh), 1<<30))
+	if s.StillSince.IsZero() || of.At.Sub(s.StillSince) < doubtAfter || wh < doubtWh+2*step {
+		return ""
+	}
+	return fmt.Sprintf("its counters stand still since %s, although by its power %d Wh have flowed", s.StillSince.UTC().Format(time.DateTime), wh)
 }

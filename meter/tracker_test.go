@@ -314,3 +314,41 @@ func TestTrackerNeverInvents(t *testing.T) {
 		}
 	})
 }
+
+// A counter that stands still while power flows is accepted, but in doubt before it is called frozen.
+func TestDoubt(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		powerW  int64
+		minutes int
+		step    uint64
+		doubt   bool
+	}{
+		{"too short to tell", 5000, 4, 1, false},
+		{"a kettle", 2000, 5, 1, true},
+		{"next to nothing flows", 100, 6, 1, false},
+		{"the same for longer", 100, 12, 1, true},
+		{"below what makes a counter count", 15, 60, 1, false},
+		{"a counter of coarse steps", 1000, 10, 100, false},
+		{"the same for longer", 1000, 13, 100, true},
+	} {
+		tracker, err := meter.NewTracker(20_000, meter.TrackerState{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s meter.Sample
+		for minute := range c.minutes + 1 {
+			imported, exported, power := uint64(1000), uint64(7), c.powerW
+			s = meter.Sample{
+				At: time.Date(2026, 6, 21, 6, 0, 0, 0, time.UTC).Add(time.Duration(minute) * time.Minute), ImportWh: &imported, ExportWh: &exported, PowerW: &power,
+				ImportTraits: def.Traits{ResolutionWh: c.step}, ExportTraits: def.Traits{ResolutionWh: c.step},
+			}
+			if d := tracker.Offer(s); d.Verdict != meter.Accepted {
+				t.Fatalf("%s: minute %d: %v %s", c.name, minute, d.Verdict, d.Reason)
+			}
+		}
+		if why := tracker.State().Doubt(s); (why != "") != c.doubt {
+			t.Errorf("%s: got %q, expected doubt: %v", c.name, why, c.doubt)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package household
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ homes:
 `
 	// oldest is how old a counter may be that nothing shows to be old: of a message that was
 	// late and tells no time, or a register that stood still.
-	oldest = 15 * time.Minute
+	oldest = 45 * time.Minute
 	// refresh is the meter's, and how often the campaign reads it.
 	refresh = 3 * time.Minute
 	// On the wall clock: how long a meter is waited for that a fault keeps from answering,
@@ -80,7 +81,7 @@ type faultKind struct {
 var faultKinds = []faultKind{
 	{name: "tamper", lasting: true},
 	{name: "reset", lasting: true},
-	{name: "wrap", lasting: true, parameters: map[string]string{"modulus_wh": "100000000", "margin_wh": "20", "counter": "import"}},
+	{name: "wrap", lasting: true, parameters: map[string]string{"margin_wh": "20", "counter": "import"}},
 	{name: "jump"},
 	{name: "frozen"},
 	{name: "zero-bounce"},
@@ -250,7 +251,12 @@ func (c *campaign) approve(now time.Time, struck bool) {
 // strike begins a fault if the meter can have it.
 func (c *campaign) strike(f faultKind, lasts time.Duration) bool {
 	c.t.Helper()
-	if !c.partner.fault(f.name, lasts, f.parameters) {
+	parameters := maps.Clone(f.parameters)
+	if f.name == "wrap" {
+		// Never twice the same, lest a jump to its end be as small as what may have flowed.
+		parameters["modulus_wh"] = fmt.Sprint(3_000_000 + 900_000*(c.begun[f.name]%6))
+	}
+	if !c.partner.fault(f.name, lasts, parameters) {
 		return false
 	}
 	c.hours += lasts
@@ -313,7 +319,7 @@ func (c *campaign) judge() {
 			c.complain(begin, k, sum)
 		}
 	}
-	c.t.Logf("%-20s %3d faults of %2d kinds, %4.0f fault-hours; %5d intervals: %5d good, %4d estimated, %4d substituted or missing; %4d good ones begin or end with a counter of up to %v before; %6d samples, %5d failed reads; wrong energies booked: %d",
+	c.t.Logf("%-20s %3d faults of %2d kinds, %4.0f fault-hours; %5d intervals: %5d good, %4d estimated, %4d substituted or missing; %4d good ones begin or end with an older counter (at most %v); %6d samples, %5d failed reads; wrong energies booked: %d",
 		c.kind.name, total(c.begun), len(c.begun), c.hours.Hours(), int(last-first), count[ledger.QualityGood], count[ledger.QualityEstimated],
 		count[ledger.QualityMissing]+count[ledger.QualitySubstitute], shifted, oldest, c.reads.right, c.reads.failed, wrong)
 }

@@ -58,6 +58,9 @@ func (p *prover) prove(h *Home, s meter.Sample, t meter.TrackerState) (proof, er
 	if why, due := p.due(s); !due {
 		return proof{decided: why != "", why: why}, nil
 	}
+	if why := t.Doubt(s); why != "" && s.Signed == nil {
+		return proof{decided: true, why: why}, nil
+	}
 	r, err := p.reading(s)
 	if err != nil {
 		return proof{decided: true, why: err.Error()}, nil //nolint:nilerr // not ours, but the meter's: the page shows it

@@ -200,45 +200,47 @@ func TestRule7DialRateAndBackoff(t *testing.T) {
 func TestRule8QuietAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const timeout, slowest = time.Second, 3 * time.Second
-		rng := rand.New(rand.NewPCG(1, 2))
-		var asked []time.Time
-		var late bool
+		type seen struct {
+			at   time.Time
+			late bool
+		}
+		asked := make(chan seen, 2)
 		v := &virtual{}
+		dice := rand.New(rand.NewPCG(1, 2))
 		v.device = func(line net.Conn, request []byte) {
-			asked = append(asked, time.Now())
-			out := reply(true, request)
-			late = rng.IntN(3) == 0
+			out, late := reply(true, request), dice.IntN(3) == 0
+			asked <- seen{time.Now(), late}
 			if !late {
 				_, _ = line.Write(out)
 				return
 			}
 			// It comes after the timeout, whole or in two pieces; net.Pipe holds it until it is read.
-			pass(t, timeout+time.Duration(rng.Int64N(int64(slowest-timeout)-int64(200*time.Millisecond))))
-			cut := rng.IntN(len(out))
+			pass(t, timeout+time.Duration(dice.Int64N(int64(slowest-timeout)-int64(200*time.Millisecond))))
+			cut := dice.IntN(len(out))
 			_, _ = line.Write(out[:cut])
 			_, _ = line.Write(out[cut:])
 		}
 		b := NewBus(v.line(overSerial), Options{Timeout: timeout, Slowest: slowest, BackoffStep: 1, BackoffMax: 1})
 		wrong, right := 0, 0
+		rng := rand.New(rand.NewPCG(3, 4))
 		for range 2000 {
 			address := uint16(rng.Uint32N(60000))
-			before := len(asked)
 			got, _, err := b.Read(t.Context(), 1, ReadHolding, address, 2)
+			first := <-asked
+			if len(asked) != 0 {
+				t.Fatal("one Read made two requests")
+			}
 			switch {
 			case err == nil && slices.Equal(got, []uint16{address, address + 1}):
 				right++
 			case err == nil:
 				wrong++
-			case !late:
+			case !first.late:
 				t.Fatalf("a reply in time was refused: %v", err)
 			}
-			if len(asked) != before+1 {
-				t.Fatalf("one Read made %d requests", len(asked)-before)
-			}
 			if err != nil {
-				failedAt := asked[before]
 				_, _, _ = b.Read(t.Context(), 2, ReadHolding, 0, 1)
-				if apart := asked[before+1].Sub(failedAt); apart < slowest {
+				if apart := (<-asked).at.Sub(first.at); apart < slowest {
 					t.Fatalf("asked again after %v, expected %v at least", apart, slowest)
 				}
 			}

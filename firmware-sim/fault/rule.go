@@ -124,7 +124,7 @@ func (r *rule) occurrence(at time.Time) (o occurrence, ok bool) {
 	if !ended.IsZero() && ended.Before(o.begin) {
 		return o, false
 	}
-	return o, chance(r.seed, uint64(k), r.Probability) //nolint:gosec // G115: k is not negative
+	return o, chance(r.seed, uint64(k), r.Probability)
 }
 
 // active says whether it strikes at an instant.

@@ -3,6 +3,7 @@ package fault
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/commonwatt/commonwatt/firmware-sim/wire"
@@ -11,15 +12,8 @@ import (
 // busyCode is the Modbus exception "server device busy".
 const busyCode = 6
 
-// family tells apart what bodies look like.
-func isModbus(a *wire.Answer) bool {
-	switch a.Transport {
-	case wire.TCP, wire.TLS, wire.RTU, wire.RTUOverTCP:
-		return true
-	default:
-		return false
-	}
-}
+// isModbus says that the body is a PDU.
+func isModbus(a *wire.Answer) bool { return slices.Contains(onModbus, a.Transport) }
 
 // refuse answers with an exception or a status instead.
 func refuse(a *wire.Answer, code byte, status int) {

@@ -209,7 +209,7 @@ func (s *Server) ServeLine(ctx context.Context, line Line) error {
 	}()
 	err := s.serveRTU(ctx, line, 0)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the line was closed because we were told to end
+		return nil // the line was closed because we were told to end
 	}
 	return fmt.Errorf("serving the modbus line: %w", err)
 }
@@ -239,7 +239,11 @@ func (s *Server) serveRTU(ctx context.Context, line interface {
 		}
 		a := s.spoilt(unit, pdu, s.answer(ctx, unit, pdu))
 		out = appendRTU(out[:0], unit, a.Body)
-		if err := s.send(ctx, line, &a, out); err != nil && !(errors.Is(err, wire.ErrClose) && s.opts.Transport == wire.RTU) {
+		err = s.send(ctx, line, &a, out)
+		if errors.Is(err, wire.ErrClose) && s.opts.Transport == wire.RTU {
+			err = nil // there is no connection
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -74,10 +75,7 @@ func (s *Server) Push(ctx context.Context, index int64) error {
 		sent = s.sendLine(ctx, telegram) == nil
 	}
 	s.mu.Lock()
-	list := make(map[net.Conn]*sync.Mutex, len(s.conns))
-	for conn, mu := range s.conns {
-		list[conn] = mu
-	}
+	list := maps.Clone(s.conns)
 	s.mu.Unlock()
 	for conn, mu := range list {
 		sent = s.sendConn(ctx, conn, mu, telegram) == nil || sent

@@ -1,10 +1,10 @@
 package def
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -43,6 +43,7 @@ func parse(data []byte) (Definition, []Problem) {
 	if len(data) > maxFile {
 		return Definition{}, []Problem{{Reason: fmt.Sprintf("got more than %d bytes", maxFile)}}
 	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors put a byte order mark before a file
 	tokens := lexer.Tokenize(string(data))
 	if p := refuseTokens(tokens); p != nil {
 		return Definition{}, []Problem{*p}
@@ -62,7 +63,7 @@ func parse(data []byte) (Definition, []Problem) {
 	if problems := schemaProblems(root); problems != nil {
 		return Definition{}, problems
 	}
-	if problems := unknownKeys(root, reflect.TypeFor[Definition](), "", nil); len(problems) > 0 {
+	if problems := misfits(root, reflect.TypeFor[Definition](), "", nil); len(problems) > 0 {
 		return Definition{}, problems
 	}
 	var d Definition
@@ -116,6 +117,9 @@ func explain(err error) Problem {
 		if over, ok := errors.AsType[*yaml.OverflowError](err); ok {
 			p.Reason = fmt.Sprintf("got %.40s, expected %s", over.SrcNum, kindName(over.DstType))
 		}
+		if odd, ok := errors.AsType[*yaml.UnexpectedNodeTypeError](err); ok {
+			p.Reason = fmt.Sprintf("got %s, expected %s", nodeName(odd.Actual), nodeName(odd.Expected))
+		}
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			p.Line, p.Column = t.Position.Line, t.Position.Column
 		}
@@ -126,6 +130,20 @@ func explain(err error) Problem {
 		p.Reason = strings.ToValidUTF8(p.Reason[:most], "") + "…"
 	}
 	return p
+}
+
+// nodeName says what a kind of node is, for people.
+func nodeName(kind ast.NodeType) string {
+	switch kind { //nolint:exhaustive // all others are single values
+	case ast.MappingType, ast.MappingValueType:
+		return "keys with values"
+	case ast.SequenceType:
+		return "a list"
+	case ast.NullType:
+		return "nothing"
+	default:
+		return "a single value"
+	}
 }
 
 // kindName says what a value of a type looks like in a file.
@@ -148,35 +166,6 @@ func kindName(kind reflect.Type) string {
 	default:
 		return "a whole number"
 	}
-}
-
-// pathAt is the way to the value that begins at a place; empty if there is none.
-func pathAt(node ast.Node, path string, line, column int) string {
-	here := func(n ast.Node) bool {
-		t := first(n)
-		return t != nil && t.Position != nil && t.Position.Line == line && t.Position.Column == column
-	}
-	for key, value := range entries(node) {
-		way := join(path, key.String())
-		if found := pathAt(value, way, line, column); found != "" {
-			return found
-		}
-		if here(value) || here(key) {
-			return way
-		}
-	}
-	if list, ok := node.(*ast.SequenceNode); ok {
-		for i, item := range list.Values {
-			way := fmt.Sprintf("%s[%d]", path, i)
-			if found := pathAt(item, way, line, column); found != "" {
-				return found
-			}
-			if here(item) {
-				return way
-			}
-		}
-	}
-	return ""
 }
 
 // refuseTokens keeps a small file small: with aliases of aliases a few lines could stand for gigabytes, and a line of
@@ -207,166 +196,4 @@ func refuseTokens(tokens token.Tokens) *Problem {
 		}
 	}
 	return nil
-}
-
-// unknownKeys walks the file beside the type that it is to become.
-func unknownKeys(node ast.Node, kind reflect.Type, path string, found []Problem) []Problem {
-	for kind.Kind() == reflect.Pointer {
-		kind = kind.Elem()
-	}
-	switch kind.Kind() { //nolint:exhaustive // all others have no keys
-	case reflect.Slice:
-		if list, ok := node.(*ast.SequenceNode); ok {
-			for i, item := range list.Values {
-				found = unknownKeys(item, kind.Elem(), fmt.Sprintf("%s[%d]", path, i), found)
-			}
-		}
-	case reflect.Map:
-		for key, value := range entries(node) {
-			found = unknownKeys(value, kind.Elem(), join(path, key.String()), found)
-		}
-	case reflect.Struct:
-		fields := fieldsOf(kind)
-		for key, value := range entries(node) {
-			name := key.String()
-			if field, ok := fields[name]; ok {
-				found = unknownKeys(value, field, join(path, name), found)
-			} else if len(found) < maxProblems {
-				pos := key.GetToken().Position
-				found = append(found, Problem{Line: pos.Line, Column: pos.Column, Key: join(path, fmt.Sprintf("%.60s", name)), Reason: "unknown key, " + nearest(name, fields)})
-			}
-		}
-	default:
-	}
-	return found
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
-// entries are the keys and values of a mapping, whichever way it is written.
-func entries(node ast.Node) func(yield func(ast.MapKeyNode, ast.Node) bool) {
-	return func(yield func(ast.MapKeyNode, ast.Node) bool) {
-		switch m := node.(type) {
-		case *ast.MappingNode:
-			for _, v := range m.Values {
-				if !yield(v.Key, v.Value) {
-					return
-				}
-			}
-		case *ast.MappingValueNode:
-			yield(m.Key, m.Value)
-		}
-	}
-}
-
-func fieldsOf(kind reflect.Type) map[string]reflect.Type {
-	fields := map[string]reflect.Type{}
-	for f := range kind.Fields() {
-		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "" && name != "-" {
-			fields[name] = f.Type
-		}
-	}
-	return fields
-}
-
-// nearest names the keys that may have been meant: the most alike, or all if none is.
-func nearest(got string, fields map[string]reflect.Type) string {
-	var all, like []string
-	for name := range fields {
-		all = append(all, name)
-		if len(got) <= 60 && distance(got, name) <= 1+len(name)/3 {
-			like = append(like, name)
-		}
-	}
-	slices.SortFunc(like, func(a, b string) int {
-		if d := distance(got, a) - distance(got, b); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	slices.Sort(all)
-	if len(like) > 0 {
-		return "expected " + strings.Join(like[:min(3, len(like))], " or ")
-	}
-	return "expected one of " + strings.Join(all, ", ")
-}
-
-// distance is how many letters have to change to make one word of the other.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := before
-			if a[i] != b[j] {
-				cost++
-			}
-			before = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// child is a value by key, nil if there is none.
-func child(node ast.Node, key string) ast.Node {
-	for k, v := range entries(node) {
-		if k.String() == key {
-			return v
-		}
-	}
-	return nil
-}
-
-// place is where the value of a path is, or what of the path there is.
-func place(root ast.Node, path string) (line, column int) {
-	line, column = 1, 1
-	node := root
-	at := func(t *token.Token) {
-		if t != nil && t.Position != nil {
-			line, column = t.Position.Line, t.Position.Column
-		}
-	}
-	for step := range strings.SplitSeq(path, ".") {
-		name, rest, _ := strings.Cut(step, "[")
-		var next ast.Node
-		for k, v := range entries(node) {
-			if k.String() == name {
-				at(k.GetToken())
-				next = v
-			}
-		}
-		index, err := strconv.Atoi(strings.TrimSuffix(rest, "]"))
-		if list, ok := next.(*ast.SequenceNode); ok && err == nil && index < len(list.Values) {
-			next = list.Values[index]
-			at(first(next))
-		}
-		if next == nil {
-			return line, column
-		}
-		node = next
-	}
-	if _, isMap := node.(*ast.MappingNode); !isMap {
-		if _, isList := node.(*ast.SequenceNode); !isList {
-			at(first(node))
-		}
-	}
-	return line, column
-}
-
-// first is the token that a node begins with.
-func first(node ast.Node) *token.Token {
-	for k := range entries(node) {
-		return k.GetToken()
-	}
-	return node.GetToken()
 }

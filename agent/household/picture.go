@@ -56,6 +56,11 @@ func (h *Home) picture() api.Snapshot {
 		Ledger:    h.showLedger(status),
 		Grid:      v.grid,
 	}
+	for _, c := range v.controls {
+		if s.Power.BatterySOCBp == nil {
+			s.Power.BatterySOCBp = c.SOCBp
+		}
+	}
 	s.Problems = v.problems(&s)
 	return s
 }

@@ -199,12 +199,12 @@ func (b *Book) Spoil(key Key, at time.Time, a *wire.Answer) {
 		return r.wire != nil && slices.Contains(r.kind.Transports, a.Transport) &&
 			(r.Transport == "" || r.Transport == string(a.Transport)) && r.active(at)
 	}) {
-		if r.strikes() {
+		if r.strikes(key, a.Transport) {
 			r.wire.spoil(a)
 		}
 	}
 	for _, r := range b.cuts(key, at) {
-		r.strikes()
+		r.strikes(key, a.Transport)
 		a.Silent = true
 		a.Close = a.Close || a.Transport == wire.HTTP || a.Transport == wire.P1TCP
 	}

@@ -18,7 +18,8 @@
 // meter shows stays a function of configuration, scenario and instant: no state
 // is kept, the past can be asked for, a restarted firmware-sim misbehaves the
 // same. Only the share of answers that a wire fault hits depends on the number of
-// answers before, and that is the same if the requests are.
+// answers that the device gave there before, and that is the same if the requests
+// are.
 //
 // What devices send by themselves, and what happens to brokers and power, changes
 // at refreshes, or at once when a rule is started or ended by hand.

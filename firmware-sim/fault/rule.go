@@ -2,6 +2,7 @@ package fault
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -78,10 +79,10 @@ type rule struct {
 	wire    wireFault
 
 	mu      sync.Mutex
-	ended   time.Time // by hand; zero: not
-	answers uint64    // that it was asked about
-	hits    uint64    // of them, that it changed
-	memos   [2]memo   // of the beginning and of the end
+	ended   time.Time         // by hand; zero: not
+	answers map[teller]uint64 // that it was asked about; bounded by the street's devices
+	hits    uint64            // of them, that it changed
+	memos   [2]memo           // of the beginning and of the end
 }
 
 // memo keeps a reading that does not change any more.
@@ -133,12 +134,25 @@ func (r *rule) active(at time.Time) bool {
 	return ok && o.active(at)
 }
 
+// teller is a device on a transport. Answers are counted for each alone: what one
+// says at a moment of its own changes nothing for the others.
+type teller struct {
+	key       Key
+	transport wire.Transport
+}
+
 // strikes decides for one answer.
-func (r *rule) strikes() bool {
+func (r *rule) strikes(key Key, transport wire.Transport) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.answers++
-	hit := chance(^r.seed, r.answers, r.Share)
+	t := teller{key, transport}
+	if r.answers == nil {
+		r.answers = map[teller]uint64{}
+	}
+	r.answers[t]++
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key.Home + " " + key.Role + " " + string(transport))) // a hash never fails
+	hit := chance(^r.seed^h.Sum64(), r.answers[t], r.Share)
 	if hit {
 		r.hits++
 	}

@@ -147,7 +147,7 @@ func TestReadersAgree(t *testing.T) {
 	get(t, r.Control, "/homes", &homes)
 	for _, h := range homes {
 		for _, d := range h.Devices {
-			t.Run(d.Definition, func(t *testing.T) {
+			t.Run(d.Definition+" "+h.ID, func(t *testing.T) {
 				t.Parallel()
 				compareWithReader(t, r.Control, h.ID, d)
 			})
@@ -183,7 +183,11 @@ func everyKind(t *testing.T) string {
 		if kind.Signs {
 			reach += ", key: sun.seed"
 		}
-		text += fmt.Sprintf("  - {id: home-%d, load: {model: household, yearly_kwh: 3500}, solar: {kwp: 6}, devices: [{role: grid, definition: %s, %s}]}\n", i, d.ID, reach)
+		const home = "  - {id: home-%d%s, load: {model: household, yearly_kwh: 3500}, solar: {kwp: 6}, devices: [{role: grid, definition: %s, %s}]}\n"
+		text += fmt.Sprintf(home, i, "", d.ID, reach)
+		if kind.Pages && d.HTTP != nil {
+			text += fmt.Sprintf(home, i, "-pages", d.ID, "listen: 127.0.0.1:0")
+		}
 	}
 	if homes < 6 {
 		t.Fatalf("only %d kinds have a definition", homes)

@@ -129,14 +129,11 @@ func (b *Bus) Read(ctx context.Context, unit, function uint8, address, count uin
 // have taken it, after any other error it did not. That it was confirmed does not say that the device holds on to it;
 // read back what matters.
 func (b *Bus) Write(ctx context.Context, unit uint8, address uint16, words []uint16) error {
-	if len(words) < 1 || len(words) > MaxWritten || int(address)+len(words) > 1<<16 {
-		return fmt.Errorf("registers: got %d to write from %d, expected 1 to %d within 65536: %w", len(words), address, MaxWritten, ErrRequest)
-	}
-	return b.write(ctx, call{unit: unit, function: writeMany, address: address, count: uint16(len(words)), words: words})
+	return b.WriteOn(ctx, 0, unit, address, words)
 }
 
 // WriteOn is Write to the device that answered in the connection of that generation: if the line was opened anew since, or
-// has to be, nothing is sent and the error is ErrReopened. Another device may answer there now.
+// has to be, nothing is sent and the error is ErrReopened. Another device may answer there now. Generation 0 is any.
 func (b *Bus) WriteOn(ctx context.Context, generation uint64, unit uint8, address uint16, words []uint16) error {
 	if len(words) < 1 || len(words) > MaxWritten || int(address)+len(words) > 1<<16 {
 		return fmt.Errorf("registers: got %d to write from %d, expected 1 to %d within 65536: %w", len(words), address, MaxWritten, ErrRequest)

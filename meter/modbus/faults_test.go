@@ -354,7 +354,7 @@ func TestFault08UnitsOfOneBus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer release()
+		defer func() { _ = release() }()
 		var each sync.WaitGroup
 		const units, times = 8, 20
 		for unit := range uint8(units) {
@@ -364,7 +364,7 @@ func TestFault08UnitsOfOneBus(t *testing.T) {
 					t.Errorf("got another bus, %v", err)
 					return
 				}
-				defer release()
+				defer func() { _ = release() }()
 				for i := range uint16(times) {
 					got, generation, err := bus.Read(t.Context(), unit+1, modbus.ReadInput, i, 1)
 					if err != nil || got[0] != held(unit+1, i) || generation != 1 {

@@ -138,7 +138,7 @@ func TestPoolConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release()
+	defer func() { _ = release() }()
 	for _, l := range []modbus.Line{{}, modbus.TCP(""), modbus.TCP("host"), modbus.TLS("127.0.0.1:1", nil, ""), modbus.TLS("127.0.0.1:1", nil, "ca.pem")} {
 		if _, _, err := pool.Get(l); !errors.Is(err, modbus.ErrLine) {
 			t.Errorf("%v: got %v, expected %v", l, err, modbus.ErrLine)

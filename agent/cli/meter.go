@@ -48,7 +48,9 @@ func (a *meterAccess) flags(c *cobra.Command) {
 }
 
 // addressForms are the addresses that a device may have, for the help of a command.
-func addressForms() string { return "An address is one of\n  " + strings.Join(meter.Examples(), "\n  ") }
+func addressForms() string {
+	return "An address is one of\n  " + strings.Join(meter.Examples(), "\n  ")
+}
 
 // config checks what belongs together and reads the password.
 func (a *meterAccess) config() (meter.Config, error) {

@@ -89,8 +89,12 @@ func (o *meterReadOptions) readAll(ctx context.Context, src meter.Source, out io
 		once, cancel := context.WithTimeout(ctx, o.timeout)
 		sample, err := src.Read(once)
 		cancel()
-		if n > 1 && ctx.Err() != nil {
-			return nil // interrupted, as was to be
+		select {
+		case <-ctx.Done():
+			if n > 1 {
+				return nil // interrupted, as was to be
+			}
+		default:
 		}
 		if err != nil {
 			return &problem{exitFailed, fmt.Errorf("reading %s at %s: %w", o.definition, o.address, err), meterHint(err, o.address)}

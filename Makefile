@@ -3,6 +3,7 @@
 GO       ?= go
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
+FUZZ     ?= .
 BENCH    ?= .
 COUNT    ?= 1
 ARGS     ?=
@@ -69,8 +70,8 @@ race: ## all tests under the race detector, with every block audited
 check: format vet static lint tidy cross ## format, vet, staticcheck, golangci-lint, go.mod, ARM builds
 
 .PHONY: fuzz
-fuzz: ## every fuzz target, FUZZTIME each (10s)
-	@set -e; for dir in $(call holding,Fuzz); do \
+fuzz: ## every fuzz target in folder FUZZ (all), FUZZTIME each (10s)
+	@set -e; for dir in $(filter $(if $(filter .,$(FUZZ)),%,$(FUZZ)%),$(call holding,Fuzz)); do \
 	  names=$$($(GO) test -list '^Fuzz' $$dir); \
 	  for name in $$names; do case $$name in Fuzz*) \
 	    echo "== $$dir $$name"; \

@@ -52,7 +52,7 @@ func (c *Config) validateControls() *ConfigError {
 		key := fmt.Sprintf("controls[%d].", i)
 		switch {
 		case x.Definition == "" || !printable(x.Definition):
-			return bad(key+"definition", "got %q, want one that `commonwatt meter list` shows as one that can be led", x.Definition)
+			return bad(key+"definition", "got %q, want the id of a definition with a part control, such as sunspec-battery", x.Definition)
 		case x.Address == "" || !printable(x.Address):
 			return bad(key+"address", "got %q, want an address of Modbus such as tcp://HOST:PORT", x.Address)
 		case !slices.Contains(leads, x.Mode):

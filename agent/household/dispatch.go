@@ -255,7 +255,8 @@ func (l *leader) views() []deviceView {
 	return list
 }
 
-const fullBp = 10_000
+// fullBp is full: many batteries never say 100 %.
+const fullBp = 9_980
 
 // band is what the battery may do: what it says itself, and what the configuration says.
 func (l *leader) band(state meter.ControlState) trader.Band {

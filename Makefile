@@ -48,7 +48,7 @@ demo: build ## a street of six homes on this machine (ARGS='--fresh --homes 8')
 
 .PHONY: imbalance
 imbalance: build ## the same street with batteries that follow what was sold and without, side by side (12 minutes)
-	bin/commonwatt demo --data $(or $(TMPDIR),/var/tmp)/commonwatt-imbalance --compare --pace 7s --span 10h --from 2026-01-20T18:30:00Z $(ARGS)
+	bin/commonwatt demo --data demo-data/imbalance --compare --pace 7s --span 10h --from 2026-01-20T18:30:00Z $(ARGS)
 
 .PHONY: test
 test: ## all tests; the real mosquitto, mbpoll, libmodbus and chromium take part

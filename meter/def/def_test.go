@@ -23,6 +23,14 @@ func builtin(tb testing.TB, name string) string {
 }
 
 // TestParseRefuses changes one thing in a good file and expects an error that names it and says what is right.
+// TestParseByteOrderMark: what an editor of Windows puts before a file is no mistake of a person.
+func TestParseByteOrderMark(t *testing.T) {
+	text := strings.ReplaceAll(builtin(t, "eastron-sdm630"), "\n", "\r\n")
+	if d, err := def.Parse([]byte("\ufeff" + text)); err != nil || d.ID != "eastron-sdm630" {
+		t.Errorf("got %q and %v, expected the definition", d.ID, err)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct{ file, old, new, want string }{
 		{"eastron-sdm630", "max_power_w:", "max_power:", `max_power: unknown key, expected max_power_w`},
@@ -55,6 +63,13 @@ func TestParseRefuses(t *testing.T) {
 		{"eastron-sdm630", "type: uint32, optional: true", "type: uint33, optional: true", "identify.serial.type"},
 		{"eastron-sdm630", "maker: {text: Eastron}", "maker: {text: Eastron, device: true}", "identify.maker: got 2, expected one way"},
 		{"eastron-sdm630", "facts:", "facts: &x", "expected no anchors and aliases"},
+		{"eastron-sdm630", "function: 4, address: 0x0034, count", "function: 4, address: 52.5, count", "modbus.blocks[0].address: got 52.5, expected a whole number from 0 to 65535"},
+		{"eastron-sdm630", "max_power_w: 69000", "max_power_w: 6.9e4", "max_power_w: got 6.9e4, expected a whole number"},
+		{"eastron-sdm630", "max_power_w: 69000", "max_power_w: .inf", "max_power_w: got .inf, expected a whole number"},
+		{"eastron-sdm630", "version: 1", "version: !!int 1", `line 3: got "!!int", expected no tags`},
+		{"eastron-sdm630", "name: Eastron", "name: Eastr\xf6n", "line 4: got byte 0xf6, expected UTF-8"},
+		{"eastron-sdm630", "name: Eastron", "name: Eastron\x1b[31m", "line 4: got the control character U+001B, expected text"},
+		{"eastron-sdm630", "maker: {text: Eastron}", `maker: {text: "East\eron"}`, "got the control character U+001B, expected text"},
 		{"sunspec-meter", "models: [203,", "models: [1,", "sunspec.layouts[0].models[0]: got 1, expected one of [1 101 102"},
 		{"sunspec-meter", "import: TotWhImp", "import: TotWhImport", `sunspec.layouts[0].points.import: got "TotWhImport", expected a point of type acc16`},
 		{"sunspec-meter", "power: W}", "power: TotWhExp}", "expected a point of type int16"},

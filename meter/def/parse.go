@@ -12,7 +12,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 )
 
 // SchemaVersion is the form of definition files that this program reads. It rises when an older program would
@@ -44,6 +43,9 @@ func parse(data []byte) (Definition, []Problem) {
 		return Definition{}, []Problem{{Reason: fmt.Sprintf("got more than %d bytes", maxFile)}}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors put a byte order mark before a file
+	if p := refuseText(string(data)); p != nil {
+		return Definition{}, []Problem{*p}
+	}
 	tokens := lexer.Tokenize(string(data))
 	if p := refuseTokens(tokens); p != nil {
 		return Definition{}, []Problem{*p}
@@ -166,34 +168,4 @@ func kindName(kind reflect.Type) string {
 	default:
 		return "a whole number"
 	}
-}
-
-// refuseTokens keeps a small file small: with aliases of aliases a few lines could stand for gigabytes, and a line of
-// brackets could nest deeper than a stack.
-func refuseTokens(tokens token.Tokens) *Problem {
-	depth, entries, line := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position.Line != line {
-			line, entries = t.Position.Line, 0
-		}
-		var why string
-		switch t.Type { //nolint:exhaustive // all others nest nothing
-		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			why = fmt.Sprintf("got %.40q, expected no anchors and aliases", t.Value)
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth--
-		case token.SequenceEntryType, token.MappingKeyType:
-			entries++
-		default:
-		}
-		if depth > maxDepth || entries > maxDepth || t.Position.Column > 1000*maxDepth && t.Type == token.MappingValueType {
-			why = fmt.Sprintf("nests deeper than %d", maxDepth)
-		}
-		if why != "" {
-			return &Problem{Line: t.Position.Line, Column: t.Position.Column, Reason: why}
-		}
-	}
-	return nil
 }

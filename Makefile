@@ -75,7 +75,7 @@ fuzz: ## every fuzz target in folder FUZZ (all), FUZZTIME each (10s)
 	  names=$$($(GO) test -list '^Fuzz' $$dir); \
 	  for name in $$names; do case $$name in Fuzz*) \
 	    echo "== $$dir $$name"; \
-	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir ;; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$dir ;; \
 	  esac; done; \
 	done
 

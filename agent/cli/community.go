@@ -66,7 +66,7 @@ func approveDecision(path, home, keyFile string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(d.Approvals, func(a approval) bool { return a.Officer == uint64(officer) }) {
+	if slices.ContainsFunc(d.Approvals, func(a approval) bool { return a.Officer == uint64(officer) }) { //nolint:gosec // an index
 		return usagef("officer %d has signed %s already", officer+1, path)
 	}
 	signature := ed25519.Sign(key, tx.ApprovalBytes(chain, id))

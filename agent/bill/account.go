@@ -27,7 +27,7 @@ type Account struct {
 	Window    time.Duration   // for corrections, after the end of the interval
 	Calendar  market.Calendar
 	Zone      *time.Location
-	SignedBy  ledger.SignedBy // who signs the meter's readings now; 0: not known
+	SignedBy  ledger.SignedBy // who signs the meter's readings now; 0: not known, as in a proof
 }
 
 // AccountOf takes a household's account from a state. It does not wait for anything.
@@ -37,16 +37,20 @@ func AccountOf(s *ledger.State, h market.HouseholdID) (Account, error) {
 		return Account{}, fmt.Errorf("household %s: %w", h, ErrUnknown)
 	}
 	rules := s.Rules()
-	var signedBy ledger.SignedBy
-	if m, known := s.Meter(record.Meter); known && record.HasMeter {
-		signedBy = m.SignedBy
-	}
 	return Account{
-		SignedBy: signedBy,
-		ChainID:  s.ChainID(), Household: h, Record: record, Next: s.Next(),
+		ChainID: s.ChainID(), Household: h, Record: record, Next: s.Next(),
 		Window:   time.Duration(rules.CorrectionWindowS) * time.Second,
 		Calendar: s.Calendar(), Zone: s.Zone(),
 	}, nil
+}
+
+// signer returns who signs the readings of the household's meter now. A proof does not
+// have it: the meter is a leaf of its own.
+func signer(s *ledger.State, record *ledger.Household) ledger.SignedBy {
+	if m, known := s.Meter(record.Meter); known && record.HasMeter {
+		return m.SignedBy
+	}
+	return 0
 }
 
 // A Ledger is one household's month as the ledger has it: the record of the month, and

@@ -39,7 +39,11 @@ func (d *Desk) Bill(household, month string) (*Statement, error) {
 		return nil, err
 	}
 	var a Account
-	d.Source.Read(func(s *ledger.State) { a, err = AccountOf(s, h) })
+	d.Source.Read(func(s *ledger.State) {
+		if a, err = AccountOf(s, h); err == nil {
+			a.SignedBy = signer(s, a.Record)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

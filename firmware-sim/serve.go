@@ -84,7 +84,7 @@ func serve(ctx context.Context, f files, stdout io.Writer, log *slog.Logger) err
 	begin := time.Now()
 	if err := homes.Prepare(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to end before it had begun
+			return nil // told to end before it had begun
 		}
 		return err
 	}

@@ -112,7 +112,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for {
 		connected, err := c.connection(ctx, pending)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the connection ended because we were told to end
+			return nil // the connection ended because we were told to end
 		}
 		if (connected || reachable) && !errors.Is(err, errDead) {
 			log.WarnContext(ctx, "mqtt connection lost, trying again", "err", err, "every", retryAfter)

@@ -2,6 +2,7 @@ package bill_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -321,5 +323,34 @@ func TestExportNothing(t *testing.T) {
 		if f != string(bill.CSV) {
 			judge(t, "nothing", bill.Format(f), b.Bytes())
 		}
+	}
+}
+
+// counter is a home that has the whole ledger.
+type counter struct {
+	bill.History
+	street *street
+}
+
+func (c counter) Read(f func(*ledger.State)) { f(c.street.store.State()) }
+
+func (c counter) Proof(context.Context, func(*ledger.State)) (*consensus.SignedHeader, error) {
+	return nil, consensus.ErrUnproven
+}
+
+// A home that has the ledger says on its bill who signs the meter's readings.
+func TestStatementSigner(t *testing.T) {
+	s := overMonths(t)
+	desk := &bill.Desk{Own: s.homes[0].ID, Source: counter{s.store, s}}
+	st, err := desk.Bill("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := st.WriteTable(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	if st.SignedBy != "agent" || !strings.Contains(out.String(), "its readings are signed by the home's gateway, which reads it\n") {
+		t.Errorf("signed by %q:\n%s", st.SignedBy, out.String())
 	}
 }

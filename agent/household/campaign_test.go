@@ -134,7 +134,7 @@ func newCampaign(t *testing.T, kind meterKind, seed uint64) *campaign {
 	clk := &clock{now: dawn}
 	o := townOptions{start: dawn, now: clk.Now}
 	c := &campaign{
-		rig: &rig{t: t, town: found(t, o), clock: clk}, kind: kind, partner: p, random: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // a seed is for repeating
+		rig: &rig{t: t, town: found(t, o), clock: clk}, kind: kind, partner: p, random: rand.New(rand.NewPCG(seed, 1)),
 		truth: map[time.Time]counters{}, faulty: map[market.Interval]string{}, explained: map[market.Interval]string{}, begun: map[string]int{}, struck: map[string]time.Time{},
 	}
 	c.opt = c.options(0, config(kind.definition, p.address))
@@ -333,7 +333,7 @@ func (c *campaign) agrees(from, to market.Interval, e energy, age time.Duration)
 	for a := time.Duration(0); a <= age; a += refresh {
 		for b := time.Duration(0); b <= age; b += refresh {
 			x, y := c.truth[begin.Add(-a)], c.truth[end.Add(-b)]
-			imported, exported := market.WattHours(y.imported-x.imported), market.WattHours(y.exported-x.exported) //nolint:gosec // a fall is as wrong as a rise
+			imported, exported := market.WattHours(y.imported-x.imported), market.WattHours(y.exported-x.exported)
 			if slack := c.slack(c.faulty[from-1] + c.faulty[to]); off(e.Import-imported) <= slack && off(e.Export-exported) <= slack {
 				return true
 			}
@@ -351,7 +351,7 @@ func (c *campaign) complain(from, to market.Interval, e energy) {
 	c.t.Helper()
 	x, y := c.truth[c.home.calendar.Start(from)], c.truth[c.home.calendar.Start(to)]
 	c.t.Errorf("%s: intervals %d to %d (%v): booked %d and %d Wh, the meter counted %d and %d (%s)", c.kind.name, from, to-1,
-		c.home.calendar.Start(from).Format(time.DateTime), e.Import, e.Export, int64(y.imported-x.imported), int64(y.exported-x.exported), c.faulty[from]) //nolint:gosec // shown to people
+		c.home.calendar.Start(from).Format(time.DateTime), e.Import, e.Export, int64(y.imported-x.imported), int64(y.exported-x.exported), c.faulty[from])
 }
 
 func off(wh market.WattHours) int64 { return max(int64(wh), -int64(wh)) }
@@ -414,7 +414,7 @@ func TestFaultsAreAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), program, "--list", "--output", "json").Output() //nolint:gosec // built by this test
+	out, err := exec.CommandContext(t.Context(), program, "--list", "--output", "json").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +445,7 @@ func campaigns(t *testing.T, seed uint64, live func(*campaign)) {
 		for i, kind := range meterKinds {
 			t.Run(strings.ReplaceAll(kind.name, " ", "-"), func(t *testing.T) {
 				t.Parallel()
-				c := newCampaign(t, kind, seed+uint64(i)) //nolint:gosec // small
+				c := newCampaign(t, kind, seed+uint64(i))
 				c.live(c.clock.Now().Add(time.Hour))
 				live(c)
 				c.judge()

@@ -21,7 +21,7 @@ func TestReadPassword(t *testing.T) {
 			t.Errorf("%.10q: got %.10q, %v", content, got, err)
 		}
 	}
-	if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // that is what is refused
+	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadPassword(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {

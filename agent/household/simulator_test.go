@@ -23,7 +23,7 @@ var simulator = sync.OnceValues(func() (string, error) {
 	}
 	builtSimulator = dir
 	program := filepath.Join(dir, "firmware-sim")
-	out, err := exec.Command("go", "build", "-o", program, "../../firmware-sim").CombinedOutput() //nolint:noctx // as long as the tests
+	out, err := exec.Command("go", "build", "-o", program, "../../firmware-sim").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building firmware-sim: %w\n%s", err, out)
 	}
@@ -53,7 +53,7 @@ func newPartner(t testing.TB, street, scheme string) *partner {
 	if err := os.WriteFile(file, []byte(street), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "run", "--config", file, "--log-level", "error") //nolint:gosec // built above
+	cmd := exec.CommandContext(t.Context(), program, "run", "--config", file, "--log-level", "error")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	var messages bytes.Buffer
@@ -120,7 +120,7 @@ func (p *partner) request(method, path string, body, into any) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read from
+	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode/100 != 2 {
 		err = fmt.Errorf("%s: %s", res.Status, answer)

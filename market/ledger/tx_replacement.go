@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"slices"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -101,7 +102,7 @@ func (r *ReplaceMeter) apply(d *draft, tx *Tx) error {
 	if r.Key == old.Key {
 		if r.From > old.Last+1 {
 			// The old counter may still report this, up to a boundary that nobody has named yet.
-			old.Gaps = append(old.Gaps[:len(old.Gaps):len(old.Gaps)], Gap{From: old.Last + 1, To: r.From - 1, Start: old.LastEnd})
+			old.Gaps = append(slices.Clip(old.Gaps), Gap{From: old.Last + 1, To: r.From - 1, Start: old.LastEnd})
 		}
 		old.SignedBy, old.Definition = r.SignedBy, r.Definition
 		old.EpochKnown, old.Epoch, old.EpochFrom = true, r.Epoch, r.From

@@ -82,7 +82,7 @@ func start(t *testing.T, ready string, program string, args ...string) (stop fun
 				stopped = true
 				_ = in.Close()
 				_ = cmd.Process.Signal(os.Interrupt)
-				_ = <-ended // by the signal
+				<-ended // by the signal
 				<-drained
 			}
 		}

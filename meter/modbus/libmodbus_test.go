@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -58,11 +59,11 @@ func start(t *testing.T, ready string, program string, args ...string) (stop fun
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
+	ended := make(chan string, 1) // how
 	go func() {
 		err := cmd.Wait()
 		_ = write.Close()
-		ended <- err
+		ended <- fmt.Sprint(err)
 	}()
 	lines := bufio.NewScanner(out)
 	var said []string
@@ -82,12 +83,12 @@ func start(t *testing.T, ready string, program string, args ...string) (stop fun
 				stopped = true
 				_ = in.Close()
 				_ = cmd.Process.Signal(os.Interrupt)
-				<-ended // by the signal
+				<-ended
 				<-drained
 			}
 		}
 	}
-	t.Fatalf("%s ended: %v\n%s", program, <-ended, strings.Join(said, "\n"))
+	t.Fatalf("%s ended: %s\n%s", program, <-ended, strings.Join(said, "\n"))
 	return nil
 }
 

@@ -83,8 +83,14 @@ func (o *initOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
+	// Where nobody tells the kernel that the clock is kept, in a container or without a time service, no interval would
+	// ever be proven.
+	clock := household.ClockSystem
+	if !meter.NewSystemClock().State().Sure() {
+		clock = household.ClockTrusted
+	}
 	err = household.WriteConfig(o.dir, household.Config{
-		Name: o.name, Role: role,
+		Name: o.name, Role: role, Clock: clock,
 		Listen: household.ListenConfig{API: o.api, Engine: o.engine, Gossip: []string{
 			fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", o.gossipPort), fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", o.gossipPort),
 		}},
@@ -97,6 +103,10 @@ func (o *initOptions) run(s streams) error {
 	_, err = fmt.Fprintf(s.out, "home %s is household %s\nconfiguration: %s\n", o.name, keys.ID(), filepath.Join(o.dir, household.ConfigFile))
 	if err != nil {
 		return err
+	}
+	if clock == household.ClockTrusted {
+		fmt.Fprintf(s.err, "hint: nobody keeps this machine's clock as far as its kernel knows; %s says to trust it, `clock: %s` is safer once a time service runs\n",
+			household.ConfigFile, household.ClockSystem)
 	}
 	if o.found == "" {
 		fmt.Fprintf(s.err, "hint: put your cooperative's %s and your %s into %s, then `commonwatt run --home %s`\n",

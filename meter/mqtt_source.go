@@ -86,6 +86,8 @@ func (s *mqttSource) nothing(reason error) error {
 		if err := s.sub.Err(); err != nil {
 			broker += " (" + err.Error() + ")"
 		}
+	} else if n := s.sub.Dropped(); n > 0 {
+		broker += fmt.Sprintf(" but %d messages were thrown away, those above %d bytes are too large", n, def.MaxPayload)
 	}
 	return fmt.Errorf("meter %s: %w on %s, %s: %w", s.def.ID, ErrNoMessage, strings.Join(s.topics, ", "), broker, reason)
 }

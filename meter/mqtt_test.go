@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/commonwatt/commonwatt/meter"
+	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 func openMQTT(t *testing.T, b *broker, definition, topic string, change func(*meter.Config)) meter.Source {
@@ -55,6 +56,14 @@ func TestMosquittoRestart(t *testing.T) {
 	if s.Quality != meter.Good || *s.ImportWh != 12500 {
 		t.Errorf("after the restart: got %s", sampleText(t, s))
 	}
+}
+
+// TestMosquittoTooLarge: a message above the bound is not read, and the person who waits for it is told.
+func TestMosquittoTooLarge(t *testing.T) {
+	b := newBroker(t, "allow_anonymous true\n")
+	b.publish("tele/kitchen/SENSOR", plug+strings.Repeat(" ", def.MaxPayload), "-r")
+	source := openMQTT(t, b, "tasmota", "kitchen", nil)
+	readUntil(t, source, "1 messages were thrown away, those above 16384 bytes are too large")
 }
 
 // drain reads what was published before, until nothing comes and the broker is known to be gone.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,42 @@ func (a *meterAccess) flags(c *cobra.Command) {
 	f.StringVar(&a.serverName, "server-name", "", "name in the server's certificate, where it is not that in the address")
 }
 
+// misplaced names a setting that the address has no use for: whoever gives a certificate believes that the line is
+// encrypted, and must not find out later that it is not.
+func (a *meterAccess) misplaced() error {
+	scheme, _, _ := strings.Cut(a.address, "://")
+	secured := slices.Contains([]string{"tcp+tls", "mqtts", "https"}, scheme)
+	login := slices.Contains([]string{"mqtt", "mqtts", "http", "https"}, scheme)
+	for _, f := range []struct {
+		name, got, wanted string
+		fits              bool
+	}{
+		{"--ca", a.ca, "an address with TLS (tcp+tls, mqtts or https)", secured},
+		{"--cert", a.cert, "an address with TLS (tcp+tls, mqtts or https)", secured},
+		{"--key", a.key, "an address with TLS (tcp+tls, mqtts or https)", secured},
+		{"--server-name", a.serverName, "an address with TLS (tcp+tls, mqtts or https)", secured},
+		{"--username", a.username, "the address of a broker or a web server", login},
+	} {
+		if f.got != "" && !f.fits {
+			return usagef("%s: got %q for %s, want %s", f.name, f.got, a.address, f.wanted)
+		}
+	}
+	return nil
+}
+
+// requestTimeout bounds one request on a line whose telegrams have no number: there the first request waits as long as
+// two others may take, since somebody may have asked just before us, and all of them have to fit into the whole time.
+// 0 is the usual bound.
+func requestTimeout(address string, whole time.Duration) time.Duration {
+	const requests, usual, usualSocket = 4, time.Second, 3 * time.Second
+	switch {
+	case strings.HasPrefix(address, "rtu://") && whole < (requests+1)*usual,
+		strings.HasPrefix(address, "rtu+tcp://") && whole < (requests+1)*usualSocket:
+		return whole / requests
+	}
+	return 0
+}
+
 // addressForms are the addresses that a device may have, for the help of a command.
 func addressForms() string {
 	return "An address is one of\n  " + strings.Join(meter.Examples(), "\n  ")
@@ -57,6 +94,9 @@ func (a *meterAccess) config() (meter.Config, error) {
 	c := meter.Config{
 		Address: a.address, DefinitionsDir: a.dir, Username: a.username, Password: a.password,
 		TLS: meter.TLS{CAFile: a.ca, CertFile: a.cert, KeyFile: a.key, ServerName: a.serverName},
+	}
+	if err := a.misplaced(); err != nil {
+		return meter.Config{}, err
 	}
 	if a.passwordFile != "" {
 		if a.password != "" {

@@ -75,7 +75,7 @@ func (o *meterReadOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	config.Definition, config.Unit = o.definition, o.unit
+	config.Definition, config.Unit, config.Timeout = o.definition, o.unit, requestTimeout(o.address, o.timeout)
 	src, err := meter.Open(ctx, config)
 	if err != nil {
 		return badDefinition(err)

@@ -11,6 +11,7 @@ import (
 func nearest(mistyped string, names []string, n int) []string {
 	const longest = 64
 	mistyped = mistyped[:min(len(mistyped), longest)]
+	mistyped = strings.NewReplacer(" ", "-", "_", "-").Replace(strings.ToLower(mistyped)) // as on the label of the device
 	away := func(name string) int {
 		if strings.Contains(name, mistyped) {
 			return 0 // half a name is no typo

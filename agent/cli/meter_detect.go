@@ -94,6 +94,10 @@ func notDetectedHint(address string) string {
 		return "try other settings (baud=19200, parity=E), --units, and A and B of the line the other way round"
 	case strings.HasPrefix(address, "mqtt"):
 		return "does the device publish to this broker? --listen waits longer"
+	case strings.HasPrefix(address, "http"):
+		return "is the local API of the device switched on, and does it ask for --username? `commonwatt meter list` shows the kinds that are known"
+	case strings.HasPrefix(address, "p1"):
+		return "is the P1 port switched on, and is it that of the meter itself? --listen waits longer"
 	}
 	return "--units asks others; if you know the device, `commonwatt meter list` has its definition"
 }

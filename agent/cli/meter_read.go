@@ -80,11 +80,11 @@ func (o *meterReadOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return badDefinition(err)
 	}
-	err = o.readAll(ctx, src, s.out)
+	err = o.readAll(ctx, src, s)
 	return errors.Join(err, src.Close())
 }
 
-func (o *meterReadOptions) readAll(ctx context.Context, src meter.Source, out io.Writer) error {
+func (o *meterReadOptions) readAll(ctx context.Context, src meter.Source, s streams) error {
 	for n := 1; ; n++ {
 		once, cancel := context.WithTimeout(ctx, o.timeout)
 		sample, err := src.Read(once)
@@ -100,12 +100,15 @@ func (o *meterReadOptions) readAll(ctx context.Context, src meter.Source, out io
 			return &problem{exitFailed, fmt.Errorf("reading %s at %s: %w", o.definition, o.address, err), meterHint(err, o.address)}
 		}
 		if n > 1 && o.output == "table" {
-			if _, err := fmt.Fprintln(out); err != nil {
+			if _, err := fmt.Fprintln(s.out); err != nil {
 				return err
 			}
 		}
-		if err := o.print(out, sample); err != nil {
+		if err := o.print(s.out, sample); err != nil {
 			return err
+		}
+		if sample.ImportWh == nil && sample.ExportWh == nil && sample.PowerW == nil {
+			fmt.Fprintf(s.err, "note: it answers, but tells nothing that %s looks for: is it this kind? `commonwatt meter detect` may tell\n", o.definition)
 		}
 		if n == o.count {
 			return nil

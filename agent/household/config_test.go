@@ -152,9 +152,11 @@ func TestMeterConfigErrors(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	nasty := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
-		"", "yes", "null", "~", "1", "1e3", "0x1f", "a: b", "a #b", "- a", "{a}", "[a]", "&a", "*a", "!a", "|", ">", "%a", "@a", "`a", `"`, `\`, "'", "é", "\u2028", "\x00", "{{.}}", "a\nb", "\xff",
-	}))
+	// Most are right, if odd: there are so many fields that one wrong in three would leave nothing to be written.
+	odd := rapid.SampledFrom([]string{
+		"yes", "null", "~", "1", "1e3", "0x1f", "a:b", "a#b", "-a", "{a}", "[a]", "&a", "*a", "!a", "|", ">", "%a", "`a", `"`, `\`, "'", "é", "{{.}}",
+	})
+	nasty := rapid.OneOf(odd, odd, odd, odd, odd, odd, rapid.String(), rapid.SampledFrom([]string{"", "a: b", "a #b", "- a", "@a", "\u2028", "\x00", "a\nb", "\xff"}))
 	list := func(t *rapid.T, name string, g *rapid.Generator[string]) []string {
 		return rapid.SliceOfN(g, 0, 3).Draw(t, name)
 	}
@@ -175,7 +177,7 @@ func TestConfigRoundTrip(t *testing.T) {
 			},
 			Meters: []MeterConfig{{Role: RoleConnection, Definition: nasty.Draw(t, "definition"), Address: nasty.Draw(t, "address"), Unit: rapid.Uint8().Draw(t, "unit"), Username: access.Draw(t, "username"), PasswordFile: access.Draw(t, "password_file"), ServerName: access.Draw(t, "server_name")}},
 			Log:    rapid.SampledFrom([]string{"", "debug", "info", "warn", "error"}).Draw(t, "log"),
-			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 4000).Draw(t, "days"),
+			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "system", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 3700).Draw(t, "days"),
 		}
 		if err := WriteConfig(dir, c); err != nil {
 			if ce := (*ConfigError)(nil); !errors.As(err, &ce) || c.validate() == nil {
@@ -201,11 +203,12 @@ func TestConfigRoundTrip(t *testing.T) {
 			t.Fatal(diff)
 		}
 	})
+	t.Logf("%d written", written)
 	if written == 0 {
-		t.Error("no configuration was good enough to be written")
+		t.Fatal("no configuration was good enough to be written")
 	}
 	if info, err := os.Stat(filepath.Join(dir, ConfigFile)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+		t.Errorf("got %v, %v, want mode 0600", info, err)
 	}
 }
 

@@ -255,7 +255,7 @@ func decodeJSON(payload []byte) (any, error) {
 	}
 	switch root.(type) {
 	case map[string]any, []any:
-		return root, nil
+		return onceEach(payload), nil
 	}
 	return nil, errors.New("decoding JSON: expected an object")
 }

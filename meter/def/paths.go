@@ -46,6 +46,8 @@ func follow(root any, path []string, count int) (any, bool) {
 				return nil, false
 			}
 			root = node[n]
+		case noNumber:
+			return node, true
 		default:
 			return nil, false
 		}
@@ -92,6 +94,8 @@ func isFault(value any, faults []string) bool {
 		return slices.Contains(faults, value)
 	case scalarText:
 		return slices.Contains(faults, string(value))
+	case noNumber:
+		return true // one of its values may be a fault
 	case bool:
 		return slices.Contains(faults, strconv.FormatBool(value))
 	case json.Number:

@@ -243,7 +243,7 @@ func (p *IdentityPoint) value(words []uint16) (string, error) {
 	default:
 		value = strconv.FormatUint(Point{Type: p.Type, Order: p.Order}.raw(words), 10)
 	}
-	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) && blank(words) {
+	if !slices.Contains(p.Expect, value) && blank(words) {
 		return "", errBlank
 	}
 	if len(p.Expect) > 0 && !slices.Contains(p.Expect, value) {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/commonwatt/commonwatt/meter/def"
 )
 
 // nearest returns the n names that are most like a mistyped one, best first: by the number of letters to insert,
@@ -16,30 +18,9 @@ func nearest(mistyped string, names []string, n int) []string {
 		if strings.Contains(name, mistyped) {
 			return 0 // half a name is no typo
 		}
-		return edits(mistyped, name)
+		return def.Distance(mistyped, name)
 	}
 	sorted := slices.Clone(names)
 	slices.SortStableFunc(sorted, func(a, b string) int { return cmp.Compare(away(a), away(b)) })
 	return sorted[:min(n, len(sorted))]
-}
-
-// edits is the distance of Levenshtein, by its recurrence over prefixes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1) // of the prefix of a before
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

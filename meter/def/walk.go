@@ -115,12 +115,12 @@ func nearest(got string, fields map[string]reflect.Type) string {
 	var all, like []string
 	for name := range fields {
 		all = append(all, name)
-		if len(got) <= 60 && distance(got, name) <= 1+len(name)/3 {
+		if len(got) <= 60 && Distance(got, name) <= 1+len(name)/3 {
 			like = append(like, name)
 		}
 	}
 	slices.SortFunc(like, func(a, b string) int {
-		if d := distance(got, a) - distance(got, b); d != 0 {
+		if d := Distance(got, a) - Distance(got, b); d != 0 {
 			return d
 		}
 		return strings.Compare(a, b)
@@ -132,8 +132,8 @@ func nearest(got string, fields map[string]reflect.Type) string {
 	return "expected one of " + strings.Join(all, ", ")
 }
 
-// distance is how many letters have to change to make one word of the other.
-func distance(a, b string) int {
+// Distance is how many letters have to change to make one word of the other.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -8,6 +8,7 @@
 //   - Gossip: [Host.Join] a topic, [Topic.Publish] bytes, and get everybody else's
 //     bytes delivered, after a validate function has given its [Verdict].
 //   - Request and reply: [Host.Handle] and [Host.Request], one stream per request.
+//   - Tunnels: [Host.Tunnel], the TCP connections of a local service inside streams.
 //
 // # Invariants
 //
@@ -30,6 +31,10 @@
 //   - P5 Own messages are never crowded out. Publish does not pass the validation queue
 //     and own messages are not validated here: the caller does that before it publishes.
 //   - P6 Every queue, table and buffer has a bound that is written beside it.
+//   - P7 A tunnel joins two services that listen on loopback only. Members may open one,
+//     guests and strangers not; one peer has a bounded number of them, and a new one ends
+//     those that it has had for more than two seconds. A near end takes one connection, and
+//     [Tunnels.Ours] tells the service's own tunnels from other programs of the machine.
 //
 // # Verdicts and scores
 //

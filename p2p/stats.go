@@ -50,6 +50,11 @@ type Stats struct {
 	RequestsIn, RequestsOut, RequestsFailed uint64
 	// RequestBytesIn and RequestBytesOut count the bodies of requests and replies.
 	RequestBytesIn, RequestBytesOut uint64
+
+	// TunnelsRefused counts streams for a tunnel that were not led on: not a member, too many,
+	// or no service here. TunnelsSuperseded counts tunnels ended because their peer, having
+	// lost them, opened another.
+	TunnelsRefused, TunnelsSuperseded uint64
 }
 
 // Limited counts drops per reason.
@@ -76,6 +81,7 @@ type counters struct {
 	limitedRate, limitedTotal, limitedQueue, limitedGraylist, limitedStreams, limitedRequest atomic.Uint64
 	published, delivered, undelivered, unsent, gossipIn, gossipOut                           atomic.Uint64
 	requestsIn, requestsOut, requestsFailed, requestBytesIn, requestBytesOut                 atomic.Uint64
+	tunnelsRefused, tunnelsSuperseded                                                        atomic.Uint64
 }
 
 func (c *counters) stats() Stats {
@@ -94,5 +100,6 @@ func (c *counters) stats() Stats {
 		Unsent: c.unsent.Load(), GossipBytesIn: c.gossipIn.Load(), GossipBytesOut: c.gossipOut.Load(),
 		RequestsIn: c.requestsIn.Load(), RequestsOut: c.requestsOut.Load(), RequestsFailed: c.requestsFailed.Load(),
 		RequestBytesIn: c.requestBytesIn.Load(), RequestBytesOut: c.requestBytesOut.Load(),
+		TunnelsRefused: c.tunnelsRefused.Load(), TunnelsSuperseded: c.tunnelsSuperseded.Load(),
 	}
 }

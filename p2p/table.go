@@ -32,6 +32,7 @@ type peerState struct {
 	frames   *rate.Limiter // cost of reading frames, see frameCost
 	streams  *rate.Limiter // gossip streams opened
 	requests *rate.Limiter
+	tunnels  *rate.Limiter // streams opened for tunnels
 	inflight atomic.Int64  // messages between inspection and verdict, an estimate that heals
 	wake     chan struct{} // capacity 1: inflight fell
 	serving  atomic.Int64  // requests being handled
@@ -162,6 +163,7 @@ func (t *table) get(id peer.ID) *peerState {
 			frames:   rate.NewLimiter(frameRate, frameBurst),
 			streams:  rate.NewLimiter(streamRate, streamBurst),
 			requests: rate.NewLimiter(rate.Limit(t.limits.RequestRate), t.limits.RequestBurst),
+			tunnels:  rate.NewLimiter(tunnelRate, tunnelBurst),
 			wake:     make(chan struct{}, 1),
 			topics:   make(map[string]struct{}),
 		}

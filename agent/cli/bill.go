@@ -155,7 +155,7 @@ func openBiller(dir string) (b biller, done func() error, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		return &remoteBiller{url: "http://" + cfg.Listen.API, name: cfg.Name}, func() error { return nil }, nil
+		return &remoteBiller{cfg: cfg, home: dir}, func() error { return nil }, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, &problem{exitFailed, fmt.Errorf("%s has no ledger yet", dir), "it begins with `commonwatt run --home " + dir + "`"}
 	case err != nil:
@@ -179,7 +179,10 @@ func (l localBiller) proof(ctx context.Context, household, month string) ([]byte
 }
 
 // remoteBiller asks the agent.
-type remoteBiller struct{ url, name string }
+type remoteBiller struct {
+	cfg  household.Config
+	home string
+}
 
 func (r *remoteBiller) ask(ctx context.Context, path, household, month string) ([]byte, error) {
 	q := url.Values{}
@@ -189,9 +192,9 @@ func (r *remoteBiller) ask(ctx context.Context, path, household, month string) (
 	if month != "" {
 		q.Set("month", month)
 	}
-	raw, err := fetch(ctx, r.url+path+"?"+q.Encode(), bill.MaxProofBytes)
+	raw, err := fetch(ctx, r.cfg, r.home, path+"?"+q.Encode(), bill.MaxProofBytes)
 	if a := (*answer)(nil); err != nil && !errors.As(err, &a) {
-		return nil, fmt.Errorf("asking the agent of %s: %w", r.name, err)
+		return nil, unanswered(r.cfg, r.home, err)
 	}
 	return raw, err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -95,9 +94,12 @@ func loadGrid(ctx context.Context, home, interval string) (*api.Grid, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := ask(ctx, http.MethodGet, cfg, path, nil)
+	raw, err := ask(ctx, http.MethodGet, cfg, home, path, nil)
 	if refused := (*refusal)(nil); errors.As(err, &refused) {
 		return nil, &problem{code: exitFailed, err: err}
+	}
+	if p := (*problem)(nil); errors.As(err, &p) {
+		return nil, p
 	}
 	if err != nil {
 		return storedGrid(home, index, err)
@@ -119,31 +121,17 @@ func (r *refusal) Error() string { return r.detail }
 
 // ask puts a question to the running agent of a home. A refusal is a *refusal; any other
 // error means that no agent answered.
-func ask(ctx context.Context, method string, cfg household.Config, path string, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+cfg.Listen.API+path, bytes.NewReader(body))
+func ask(ctx context.Context, method string, cfg household.Config, home, path string, body []byte) ([]byte, error) {
+	status, raw, err := call(ctx, method, cfg, home, path, body, maxGridBytes, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close() //nolint:errcheck // only read from
-	raw, err := io.ReadAll(io.LimitReader(res.Body, maxGridBytes))
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode/100 != 2 {
+	if status/100 != 2 {
 		var p struct{ Detail string }
 		if json.Unmarshal(raw, &p) != nil || p.Detail == "" {
-			p.Detail = res.Status
+			p.Detail = fmt.Sprintf("%d %s", status, http.StatusText(status))
 		}
-		return nil, &refusal{res.StatusCode, p.Detail}
+		return nil, &refusal{status, p.Detail}
 	}
 	return raw, nil
 }

@@ -97,11 +97,11 @@ func setEnvelope(ctx context.Context, f envelopeFlags, e ledger.Envelope, s stre
 	if err != nil {
 		return err
 	}
-	if _, err := ask(ctx, http.MethodPost, cfg, "/api/transactions", body); err != nil {
+	if _, err := ask(ctx, http.MethodPost, cfg, f.home, "/api/transactions", body); err != nil {
 		if refused := (*refusal)(nil); errors.As(err, &refused) {
 			return &problem{code: exitUsage, err: fmt.Errorf("the ledger refuses it: %w", err)}
 		}
-		return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + f.home + "`"}
+		return unanswered(cfg, f.home, err)
 	}
 	calendar := g.Calendar()
 	_, err = fmt.Fprintf(s.out, "%s: from %s (interval %d) until %s (interval %d); it waits for the next block\n", e.Node,

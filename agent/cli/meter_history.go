@@ -134,9 +134,9 @@ func (o *meterHistoryOptions) ask(ctx context.Context, q api.ReadingsQuery) ([]a
 			v.Set(name, t.Format(time.RFC3339Nano))
 		}
 	}
-	raw, err := fetch(ctx, "http://"+cfg.Listen.API+"/api/readings?"+v.Encode(), maxReadingsBytes)
+	raw, err := fetch(ctx, cfg, o.home, "/api/readings?"+v.Encode(), maxReadingsBytes)
 	if err != nil {
-		return nil, &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), ""}
+		return nil, unanswered(cfg, o.home, err)
 	}
 	var list api.ReadingList
 	if err := json.Unmarshal(raw, &list); err != nil {

@@ -95,7 +95,7 @@ func (o *replaceOptions) request(c *cobra.Command, cfg household.Config) (*decis
 		return nil, time.Time{}, err
 	}
 	var now api.Registration
-	raw, err := ask(c.Context(), http.MethodGet, cfg, "/api/meters/connection", nil)
+	raw, err := ask(c.Context(), http.MethodGet, cfg, o.home, "/api/meters/connection", nil)
 	if err == nil {
 		err = json.Unmarshal(raw, &now)
 	}
@@ -186,7 +186,7 @@ func (o *replaceOptions) submitFile(ctx context.Context, cfg household.Config, s
 	if err != nil {
 		return err
 	}
-	if _, err := ask(ctx, http.MethodPost, cfg, "/api/transactions", body); err != nil {
+	if _, err := ask(ctx, http.MethodPost, cfg, o.home, "/api/transactions", body); err != nil {
 		if refused := (*refusal)(nil); errors.As(err, &refused) {
 			return &problem{code: exitUsage, err: fmt.Errorf("the ledger refuses it: %w", err)}
 		}
@@ -218,7 +218,7 @@ for the one at the grid connection see ` + "`commonwatt meter replace`" + `.`,
 			if err != nil {
 				return err
 			}
-			_, err = ask(c.Context(), http.MethodPost, cfg, "/api/meters/"+url.PathEscape(role)+"/approval", body)
+			_, err = ask(c.Context(), http.MethodPost, cfg, home, "/api/meters/"+url.PathEscape(role)+"/approval", body)
 			if refused := (*refusal)(nil); errors.As(err, &refused) {
 				return &problem{code: exitUsage, err: err}
 			}
@@ -238,7 +238,10 @@ for the one at the grid connection see ` + "`commonwatt meter replace`" + `.`,
 
 // unanswered says that the agent of a home gave no usable answer.
 func unanswered(cfg household.Config, home string, err error) error {
-	if refused := (*refusal)(nil); errors.As(err, &refused) {
+	if p := (*problem)(nil); errors.As(err, &p) {
+		return p
+	}
+	if errors.As(err, new(*refusal)) || errors.As(err, new(*answer)) {
 		return &problem{code: exitFailed, err: err}
 	}
 	return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + home + "`"}

@@ -43,9 +43,9 @@ func newStatus(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := fetch(c.Context(), "http://"+cfg.Listen.API+"/api/status", maxStatusBytes)
+			raw, err := fetch(c.Context(), cfg, home, "/api/status", maxStatusBytes)
 			if err != nil {
-				return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + home + "`"}
+				return unanswered(cfg, home, err)
 			}
 			if output == "json" {
 				_, err := s.out.Write(raw)
@@ -63,32 +63,18 @@ func newStatus(s streams) *cobra.Command {
 	return c
 }
 
-// fetch gets a bounded document from an agent on this machine.
-func fetch(ctx context.Context, url string, most int64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// fetch gets a bounded document from the agent of a home on this machine.
+func fetch(ctx context.Context, cfg household.Config, home, path string, most int64) ([]byte, error) {
+	status, raw, err := call(ctx, http.MethodGet, cfg, home, path, nil, most, fetchWithin)
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close() //nolint:errcheck // only read from
-	raw, err := io.ReadAll(io.LimitReader(res.Body, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) > most {
-		return nil, fmt.Errorf("%s answered with more than %d bytes", url, most)
-	}
-	if res.StatusCode != http.StatusOK {
+	if status != http.StatusOK {
 		var refused struct{ Detail string }
 		if json.Unmarshal(raw, &refused) == nil && refused.Detail != "" {
-			return nil, &answer{status: res.StatusCode, text: refused.Detail}
+			return nil, &answer{status: status, text: refused.Detail}
 		}
-		return nil, &answer{status: res.StatusCode, text: fmt.Sprintf("%s answered %s", url, res.Status)}
+		return nil, &answer{status: status, text: fmt.Sprintf("%s answered %d %s", path, status, http.StatusText(status))}
 	}
 	return raw, nil
 }

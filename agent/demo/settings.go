@@ -89,7 +89,7 @@ func (s *street) writeAgents() error {
 	}
 	for i, h := range s.plan.Homes {
 		c := household.Config{
-			Name: h.Name, Role: h.role(), Log: "info", Clock: household.ClockTrusted,
+			Name: h.Name, Role: h.role(), Log: "info", Clock: household.ClockTrusted, Access: household.AccessOpen,
 			Listen: household.ListenConfig{API: s.ports.api(i), Engine: s.ports.engine(i), Gossip: []string{
 				fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", s.ports.gossip(i)),
 				fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", s.ports.gossip(i)),

@@ -18,7 +18,8 @@ import (
 // decided is in its genesis document, not here.
 type Config struct {
 	Name     string          `yaml:"name"`
-	Role     string          `yaml:"role"` // validator or replica
+	Role     string          `yaml:"role"`   // validator or replica
+	Access   string          `yaml:"access"` // claimed or open; empty is claimed
 	Listen   ListenConfig    `yaml:"listen"`
 	Peers    PeersConfig     `yaml:"peers"`
 	Meters   []MeterConfig   `yaml:"meters"`
@@ -37,6 +38,9 @@ type ListenConfig struct {
 	Engine string   `yaml:"engine"` // host:port of the consensus engine
 	Gossip []string `yaml:"gossip"` // libp2p multiaddrs
 	Hosts  []string `yaml:"hosts"`  // further host names under which the page is reached
+
+	TLS        string `yaml:"tls"`        // of the page: auto or on; empty is auto
+	Operations string `yaml:"operations"` // host:port on loopback for metrics and profiles; empty: off
 }
 
 // PeersConfig names whom to call first.

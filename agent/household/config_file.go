@@ -20,8 +20,14 @@ var configTemplate = template.Must(template.New(ConfigFile).Funcs(template.FuncM
 name: {{quote .Name}}        # shown on the page; stays on this machine
 role: {{.Role}}     # validator (keeps the ledger with others) or replica (follows it)
 
+# claimed: the page asks who you are; the first to type the code that the agent prints is the homeowner.
+# open: it asks nobody. Only in communities called demo-… or sim-…, and only on this machine.
+access: {{.Access}}
+
 listen:
   api: {{quote .Listen.API}}      # the page and the JSON API
+  tls: {{.Listen.TLS}}                # auto: with a certificate of its own where others than this machine can reach it; on: always
+  operations: {{quote .Listen.Operations}}           # metrics and profiles, such as 127.0.0.1:8603; only on this machine; empty: off
   engine: {{quote .Listen.Engine}}  # the ledger's engine, for other homes
   gossip:                  # libp2p: orders and meter reports
 {{- range .Listen.Gossip}}
@@ -99,6 +105,12 @@ func WriteConfig(dir string, c Config) error {
 	}
 	if c.Clock == "" {
 		c.Clock = ClockSystem
+	}
+	if c.Access == "" {
+		c.Access = AccessClaimed
+	}
+	if c.Listen.TLS == "" {
+		c.Listen.TLS = TLSAuto
 	}
 	if c.ReadingsDays == 0 {
 		c.ReadingsDays = defaultReadingsDays

@@ -42,8 +42,8 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, listen, peers, meters, controls, definitions, log, clock, readings_days"},
-		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts"},
+		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days"},
+		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts, tls, operations"},
 		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
 		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
 		"long name":                {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},
@@ -179,6 +179,9 @@ func TestConfigRoundTrip(t *testing.T) {
 			Log:    rapid.SampledFrom([]string{"", "debug", "info", "warn", "error"}).Draw(t, "log"),
 			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "system", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 3700).Draw(t, "days"),
 		}
+		c.Access = rapid.SampledFrom([]string{"", AccessClaimed, AccessOpen}).Draw(t, "access")
+		c.Listen.TLS = rapid.SampledFrom([]string{"", TLSAuto, TLSOn}).Draw(t, "tls")
+		c.Listen.Operations = rapid.SampledFrom([]string{"", "127.0.0.1:0", "[::1]:8603", "localhost:1"}).Draw(t, "operations")
 		if err := WriteConfig(dir, c); err != nil {
 			if ce := (*ConfigError)(nil); !errors.As(err, &ce) || c.validate() == nil {
 				t.Fatalf("writing %+v: %v", c, err)
@@ -195,6 +198,12 @@ func TestConfigRoundTrip(t *testing.T) {
 		}
 		if c.Clock == "" {
 			c.Clock = ClockSystem
+		}
+		if c.Access == "" {
+			c.Access = AccessClaimed
+		}
+		if c.Listen.TLS == "" {
+			c.Listen.TLS = TLSAuto
 		}
 		if c.ReadingsDays == 0 {
 			c.ReadingsDays = defaultReadingsDays

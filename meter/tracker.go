@@ -95,7 +95,8 @@ type TrackerState struct {
 //     in a row agree on the new story, a fall that fits a declared wrap and grows is accepted as one; everything else
 //     is a replaced counter, which yields no energy and waits for NewEpoch.
 //   - A counter that stands still for a quarter of an hour, though the device's power says that it should not, is
-//     frozen: its samples are stale. When it moves again three samples have to agree.
+//     frozen: its samples are stale. When it moves again three samples have to agree; then it counts as soon as the
+//     other counter does.
 //
 // Import and export are of one device: neither counts without the other, and if one is back, so may the other be.
 type Tracker struct {
@@ -135,7 +136,7 @@ func (t *Tracker) ClockSetBack(by time.Duration) {
 // Waiting says whether nothing will be accepted until the old device or its old counters come back, or NewEpoch.
 func (t *Tracker) Waiting() bool {
 	s := &t.state
-	return s.Strange || s.Import.Agreeing >= confirmations || s.Export.Agreeing >= confirmations
+	return s.Strange || s.Import.away() || s.Export.away()
 }
 
 func (t *Tracker) known() bool { return t.state.Import.Known || t.state.Export.Known }
@@ -164,8 +165,7 @@ func (t *Tracker) Offer(s Sample) Decision {
 	verdict := max(in.verdict, out.verdict)
 	if verdict != Accepted {
 		// The two counters are of one moment: neither counts without the other, but both remember.
-		t.state.Import.remember(in)
-		t.state.Export.remember(out)
+		t.state.Import, t.state.Export = in.next, out.next
 		s.Quality |= Suspect
 		return Decision{Verdict: verdict, Sample: s, Reason: reason(in, out)}
 	}

@@ -24,6 +24,9 @@ type RegisterState struct {
 	CandidateWh uint64    `json:"candidate_wh"`
 	CandidateAt time.Time `json:"candidate_at"`
 	Moved       bool      `json:"moved"`
+	// Thawing says that the story is the counter's own: it was frozen, and all samples of the story go on from LastWh.
+	// Agreeing then speaks for the counter, otherwise against it.
+	Thawing bool `json:"thawing"`
 }
 
 const (
@@ -103,53 +106,66 @@ func (f *finding) rise() uint64 {
 	return f.value - f.before.LastWh
 }
 
-// back says whether the counter was away and is without doubt where it was.
-func (f *finding) back() bool { return f.before.Agreeing > 0 && f.fits && !f.follows }
+// back says whether the counter was away and is without doubt where it was. One that thaws was not away.
+func (f *finding) back() bool {
+	return f.before.Agreeing > 0 && !f.before.Thawing && f.fits && !f.follows
+}
 
 // doubtful says whether a value that fits is that of a confirmed other story. A value may fit both stories, more so as
 // time goes by. Until the new story is confirmed the old one wins: what it could book wrongly is what the power allows
 // anyway. Once confirmed, a counter is not believed again because it has caught up; but one that fell, stood still
-// there and is then back in one step may be: what that could book is less than its last step.
+// there and is then back in one step may be: what that could book is less than its last step. A story of thawing, which
+// fitted from its beginning, is the counter's own: that it is confirmed is no doubt, however long it waits for the
+// other counter.
 func (f *finding) doubtful(back bool) bool {
 	r := &f.before
 	stood := !r.Moved && r.BaseWh+r.CandidateWh < r.LastWh
-	return f.follows && r.Agreeing >= confirmations && !back && !stood
+	return f.follows && r.away() && !back && !stood
 }
 
 // judge follows the rules for one counter. back says that the other counter, or this one, is where it was.
 func (t *Tracker) judge(f *finding, s Sample, back bool) {
-	r := f.before
-	switch thawing := t.state.Frozen && f.rise() > 0; {
+	r, n := f.before, &f.next
+	believed := !f.doubtful(back)
+	thawing := believed && f.fits && t.state.Frozen && f.rise() > 0
+	switch {
 	case f.raw == nil:
 		return
-	case f.fits && !f.doubtful(back) && !thawing:
+	case believed && f.fits && !thawing:
 		f.wh = &f.value
+		n.forget()
 		return
-	case f.jitters && !f.doubtful(back):
+	case believed && f.jitters:
 		f.wh = &r.LastWh
+		n.forget()
 		return
 	}
-	n := &f.next
-	if !f.follows {
-		n.Agreeing, n.Moved = 0, false
+	if !f.follows || thawing != n.Thawing {
+		// A story is of one kind: what speaks against a counter never counts for it, nor the other way round.
+		n.forget()
 	}
 	n.Moved = n.Moved || n.Agreeing > 0 && *f.raw != n.CandidateWh
 	n.Agreeing = min(n.Agreeing+1, confirmations)
-	n.CandidateWh, n.CandidateAt = *f.raw, s.At
+	n.CandidateWh, n.CandidateAt, n.Thawing = *f.raw, s.At, thawing
 	f.verdict = Held
 	f.reason = fmt.Sprintf("counter went from %d to %d Wh, at most %d more can be", r.LastWh, f.value, wholeWh(f.bound))
-	if f.fits {
+	switch {
+	case thawing:
 		f.reason = fmt.Sprintf("counter moves again, from %d to %d Wh; the next readings decide", r.LastWh, f.value)
+	case f.fits:
+		f.reason = fmt.Sprintf("counter with %d Wh is another one, which has caught up with %d Wh", f.value, r.LastWh)
 	}
 	if n.Agreeing < confirmations {
 		return
 	}
-	if f.fits && t.state.Frozen && !f.doubtful(back) {
+	if thawing {
+		// The story stays, confirmed, for as long as the other counter is held.
 		f.verdict, f.reason, f.wh = Accepted, "", &f.value
 		return
 	}
 	if wrapped, ok := t.wraps(f, s); ok {
 		f.verdict, f.reason, f.wh, f.base = Accepted, "", &wrapped, r.BaseWh+f.traits.WrapWh
+		n.forget()
 		return
 	}
 	f.verdict = Replaced
@@ -189,14 +205,11 @@ func (f *finding) accept(unseen uint64) (*uint64, RegisterState) {
 	return clone(f.wh), r
 }
 
-func (r *RegisterState) remember(f finding) {
-	if f.verdict == Accepted {
-		// On its own this counter is fine, so what it was suspected of is over.
-		r.Agreeing, r.Moved = 0, false
-		return
-	}
-	*r = f.next
-}
+// away says whether another story of the counter is confirmed.
+func (r *RegisterState) away() bool { return r.Agreeing >= confirmations && !r.Thawing }
+
+// forget ends the other story.
+func (r *RegisterState) forget() { r.Agreeing, r.Moved, r.Thawing = 0, false, false }
 
 func reason(findings ...finding) string {
 	var errs []error

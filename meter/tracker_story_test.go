@@ -1,12 +1,10 @@
 package meter_test
 
 import (
+	"encoding/json"
 	"fmt"
-	"math/big"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/commonwatt/commonwatt/meter"
 	"github.com/commonwatt/commonwatt/meter/def"
@@ -75,6 +73,112 @@ func TestStories(t *testing.T) {
 			{s, 1030, 0, w(1000), held},
 			{s, 1033, 0, w(1000), held},
 			{s, 1036, 0, w(1000), ok},
+		},
+		"import and export that thaw at different times, in steps of ten": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{30 * m, 1000, 500, w(2000), no},
+			{s, 1400, 500, w(2000), held},
+			{s, 1400, 500, w(-3000), held},
+			{s, 1400, 510, w(-3000), held}, // import is confirmed, export only begins
+			{s, 1400, 520, w(-3000), held},
+			{s, 1400, 530, w(-3000), ok},
+			{s, 1410, 530, w(2000), ok},
+		},
+		"the same the other way round, import a glitch late": {
+			{m, 1000, 500, w(-2000), ok},
+			{5 * m, 1000, 500, w(-2000), ok},
+			{5 * m, 1000, 500, w(-2000), ok},
+			{5 * m, 1000, 500, w(-2000), ok},
+			{30 * m, 1000, 500, w(-2000), no},
+			{s, 1010, 800, w(-2000), held},
+			{s, 0, 810, w(-2000), held},
+			{s, 1010, 820, w(-2000), held},
+			{s, 1010, 820, w(-2000), held},
+			{s, 1020, 830, w(-2000), ok},
+		},
+		"export that stands still while import thaws holds nothing": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{s, 1400, 500, w(2000), held},
+			{s, 1410, 500, w(2000), held},
+			{s, 1420, 500, w(2000), ok},
+		},
+		"export that leaps while import has thawed": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{s, 1400, 900_000, w(2000), held},
+			{s, 1410, 900_010, w(2000), held},
+			{s, 1420, 900_020, w(2000), repl},
+			{s, 1430, 900_030, w(2000), repl},
+			{s, 1440, 500, w(2000), ok},
+		},
+		"a replaced import that starts lower and catches up while frozen is not believed, though export thaws": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{m, 700, 500, w(2000), held},
+			{m, 800, 510, w(2000), held},
+			{m, 900, 520, w(2000), repl},
+			{m, 990, 530, w(2000), repl},
+			{m, 1080, 540, w(2000), repl},
+			{m, 1170, 550, w(2000), repl},
+			{m, 1260, 560, w(2000), repl},
+			{m, 1350, 570, w(2000), repl},
+		},
+		"a thawing import that is replaced before export agrees, and catches up": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{s, 1400, 900_000, w(2000), held},
+			{s, 1410, 0, w(2000), held},
+			{s, 1420, 900_000, w(2000), held},
+			{m, 700, 510, w(2000), held},
+			{m, 800, 520, w(2000), held},
+			{m, 900, 530, w(2000), repl},
+			{m, 1080, 540, w(2000), repl},
+			{m, 1170, 550, w(2000), repl},
+			{m, 1260, 560, w(2000), repl},
+			{m, 1350, 570, w(2000), repl},
+		},
+		"what spoke against import does not count for it, once it goes on from where it was frozen": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{s, 990, 500, w(2000), held},
+			{s, 998, 500, w(2000), held},
+			{s, 1010, 500, w(2000), held},
+			{s, 1012, 500, w(2000), held},
+			{s, 1014, 500, w(2000), ok},
+		},
+		"import that thaws and leaps was not away: it vouches for no replaced export": {
+			{m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{5 * m, 1000, 500, w(2000), ok},
+			{m, 1000, 500, w(2000), no},
+			{m, 1010, 300, w(2000), held},
+			{m, 1020, 350, w(2000), held},
+			{m, 1030, 400, w(2000), repl},
+			{m, 1040, 480, w(2000), repl},
+			{m, 1050, 560, w(2000), repl},
+			{m, 1500, 640, w(2000), repl},
+			{m, 1510, 650, w(2000), repl},
+			{m, 1520, 660, w(2000), repl},
 		},
 		"a meter of a house that needs nothing is not frozen": {
 			{m, 1000, 9, w(5), ok}, {time.Hour, 1000, 9, w(5), ok}, {time.Hour, 1000, 9, w(5), ok}, {time.Hour, 1000, 9, w(5), ok},
@@ -203,6 +307,27 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// A state that was kept before there was a word for thawing: its counters, which had begun to agree, begin anew.
+func TestStateFromBeforeThawing(t *testing.T) {
+	var state meter.TrackerState
+	const kept = `{"at": "2026-06-21T12:00:00Z", "frozen": true, "still_since": "2026-06-21T11:30:00Z", "still_wms": 3600000000,
+		"import": {"known": true, "last_wh": 1000, "credit_wms": 3600000, "agreeing": 2, "candidate_wh": 1090, "candidate_at": "2026-06-21T12:10:00Z", "moved": true},
+		"export": {"known": true, "last_wh": 500, "credit_wms": 3600000}}`
+	if err := json.Unmarshal([]byte(kept), &state); err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := meter.NewTracker(10000, state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []meter.Verdict{held, held, ok} {
+		got := tracker.Offer(meter.Sample{At: noon.Add(time.Duration(11+i) * time.Minute), ImportWh: new(uint64(1100 + i)), ExportWh: new(uint64(500))})
+		if got.Verdict != want || tracker.Waiting() {
+			t.Fatalf("sample %d: %v, %s", i, got.Verdict, got.Reason)
+		}
+	}
+}
+
 // Another version of a definition may read another model from the same device.
 func TestAnotherDefinition(t *testing.T) {
 	tracker, err := meter.NewTracker(10000, meter.TrackerState{})
@@ -220,178 +345,12 @@ func TestAnotherDefinition(t *testing.T) {
 	}
 }
 
-// naive is a second tracker, for one counter without power, that is deliberately dumb: it keeps all that was ever
-// accepted and works in fractions of exact size.
-type naive struct {
-	maxPower int64
-	accepted []poll
-	away     []poll // the other story, as far as it agrees with itself
-	zeros    int
-}
-
-type poll struct {
-	at time.Time
-	wh uint64
-}
-
-func (n *naive) flows(from, to time.Time) *big.Rat {
-	return new(big.Rat).SetFrac(big.NewInt(n.maxPower*11*to.Sub(from).Milliseconds()), big.NewInt(36_000_000))
-}
-
-func atMost(rise uint64, bound *big.Rat) bool {
-	up := new(big.Int).Add(bound.Num(), new(big.Int).Sub(bound.Denom(), big.NewInt(1)))
-	return new(big.Int).SetUint64(rise).Cmp(up.Div(up, bound.Denom())) <= 0
-}
-
-// credit goes through all that was accepted since the beginning.
-func (n *naive) credit(res uint64) *big.Rat {
-	whole := func(v uint64) *big.Rat { return new(big.Rat).SetInt(new(big.Int).SetUint64(v)) }
-	hour := n.flows(noon, noon.Add(time.Hour))
-	c := whole(res)
-	for i := 1; i < len(n.accepted); i++ {
-		was, is := n.accepted[i-1], n.accepted[i]
-		flows := n.flows(was.at, is.at)
-		if is.wh == was.wh {
-			if add := new(big.Rat).Sub(hour, c); add.Cmp(flows) < 0 {
-				flows = add
-			}
-			if flows.Sign() > 0 {
-				c = new(big.Rat).Add(c, flows)
-			}
-			continue
-		}
-		c = new(big.Rat).Sub(new(big.Rat).Add(c, flows), whole(is.wh-was.wh))
-		if c.Sign() < 0 {
-			c = new(big.Rat)
-		}
-		if c.Cmp(whole(res)) > 0 {
-			c = whole(res)
-		}
-	}
-	return c
-}
-
-func (n *naive) offer(p poll, res uint64) (meter.Verdict, uint64) {
-	if len(n.accepted) == 0 {
-		if n.zeros++; p.wh == 0 && n.zeros < 3 {
-			return held, 0
-		}
-		n.accepted = append(n.accepted, p)
-		return ok, p.wh
-	}
-	last := n.accepted[len(n.accepted)-1]
-	if p.at.Before(last.at) {
-		return no, 0
-	}
-	follows, moved := false, false
-	if k := len(n.away); k > 0 {
-		before := n.away[k-1]
-		up := new(big.Rat).SetInt64(0)
-		if p.at.After(before.at) {
-			up = n.flows(before.at, p.at)
-		}
-		follows = p.wh+res >= before.wh && (p.wh <= before.wh+res || atMost(p.wh-before.wh-res, up))
-		for _, a := range n.away {
-			moved = moved || a.wh != n.away[0].wh
-		}
-	}
-	fits := p.wh >= last.wh && atMost(p.wh-last.wh, new(big.Rat).Add(n.credit(res), n.flows(last.at, p.at)))
-	doubt := follows && len(n.away) >= 3 && (moved || n.away[0].wh >= last.wh)
-	switch {
-	case fits && !doubt:
-	case p.wh < last.wh && last.wh-p.wh <= res && !doubt:
-		p.wh = last.wh
-	default:
-		if !follows {
-			n.away = nil
-		}
-		if n.away = append(n.away, p); len(n.away) >= 3 {
-			return repl, 0
-		}
-		return held, 0
-	}
-	n.away = nil
-	n.accepted = append(n.accepted, p)
-	return ok, p.wh
-}
-
-// TestTrackerAgainstNaive: the tracker and the dumb one say the same of every sequence, and whatever a device does that
-// a power cannot do, each accepted counter is the true one, never more, and it is accepted again once it tells the truth.
-func TestTrackerAgainstNaive(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const maxPower = 20_000
-		res := rapid.SampledFrom([]uint64{1, 10, 100}).Draw(t, "resolution")
-		tracker, err := meter.NewTracker(maxPower, meter.TrackerState{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		dumb := &naive{maxPower: maxPower}
-		at, truth := noon, rapid.SampledFrom([]uint64{0, 7, 250, 13_423_000, 1 << 40}).Draw(t, "start")
-		var left int
-		var lie func() uint64
-		settled, known := 0, false // how long the device has been telling the truth
-		for i := range rapid.IntRange(1, 80).Draw(t, "polls") {
-			step := rapid.IntRange(1, 120).Draw(t, "seconds")
-			at = at.Add(time.Duration(step) * time.Second)
-			truth += rapid.Uint64Range(0, uint64(step)*maxPower/3600).Draw(t, "rise")
-			if left == 0 && known && rapid.IntRange(0, 3).Draw(t, "faulty") == 0 {
-				left, lie = rapid.IntRange(1, 9).Draw(t, "for"), draw(t, truth, res)
-			}
-			shown := truth
-			if left > 0 {
-				left--
-				shown, settled = lie(), 0
-			} else {
-				settled++
-			}
-			got := tracker.Offer(meter.Sample{At: at, ImportWh: &shown, ImportTraits: def.Traits{ResolutionWh: res}})
-			verdict, wh := dumb.offer(poll{at, shown}, res)
-			if got.Verdict != verdict || verdict == ok && *got.Sample.ImportWh != wh {
-				t.Fatalf("poll %d: %d Wh is %v %s, the dumb one says %v, %d Wh", i, shown, got.Verdict, got.Reason, verdict, wh)
-			}
-			if got.Verdict == ok {
-				known = true
-				if v := *got.Sample.ImportWh; v > truth || settled > 0 && v+res < truth {
-					t.Fatalf("poll %d: accepted %d Wh, the truth is %d", i, v, truth)
-				}
-			}
-			if known && settled > 2 && got.Verdict != ok && !ambiguous(tracker.State()) {
-				t.Fatalf("poll %d: the truth is %v: %s", i, got.Verdict, got.Reason)
-			}
-		}
-	})
-}
-
-// ambiguous says whether the other story moved and is below what its own next step can reach: it may be another meter.
-func ambiguous(s meter.TrackerState) bool {
-	return s.Import.Moved && s.Import.CandidateWh <= s.Import.LastWh+1000
-}
-
-// draw makes a lie of a device: none that its power could tell.
-func draw(t *rapid.T, truth, res uint64) func() uint64 {
-	n, faults := uint64(0), []string{"leap", "wild", "jitter", "zero", "restart"}
-	if truth < 5000 {
-		faults = faults[:3] // a small counter that falls tells what it could have told truly
-	}
-	switch rapid.SampledFrom(faults).Draw(t, "fault") {
-	case "zero":
-		return func() uint64 { return 0 }
-	case "restart":
-		return func() uint64 { n += 3; return n }
-	case "leap":
-		return func() uint64 { n++; return truth + 1<<33 + n }
-	case "wild":
-		return func() uint64 { n++; return truth + 1<<33 + n*1_000_003 }
-	default:
-		return func() uint64 { return truth - min(truth, res) }
-	}
-}
-
 // FuzzTracker: no sequence of samples makes the counters fall, rise faster than the power allows in the long run, or
 // panic, also not when the tracker is kept on disk between any two.
 func FuzzTracker(f *testing.F) {
 	f.Add([]byte("0123456789abcdef0123456789abcdef"))
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 255, 255, 255, 255, 7, 3})
+	f.Add(thaw())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const maxPower = 10_000
 		tracker, err := meter.NewTracker(maxPower, meter.TrackerState{})
@@ -418,6 +377,9 @@ func FuzzTracker(f *testing.F) {
 			if again, err := meter.NewTracker(maxPower, tracker.State()); err == nil {
 				tracker = again
 			}
+			if (d.Verdict == meter.Accepted || d.Verdict == meter.Held) && tracker.Waiting() {
+				t.Fatalf("%v, and nothing is to be accepted any more", d.Verdict)
+			}
 			if d.Verdict != meter.Accepted {
 				if d.Reason == "" {
 					t.Fatalf("%v for no reason", d.Verdict)
@@ -436,4 +398,19 @@ func FuzzTracker(f *testing.F) {
 			}
 		}
 	})
+}
+
+// thaw is a sequence for FuzzTracker: counters that are frozen at 6400 W and move again, export three polls later.
+func thaw() (data []byte) {
+	for i := range byte(20) {
+		in, out := byte(100), byte(5)
+		if i > 10 {
+			in += i - 10
+		}
+		if i > 13 {
+			out += i - 13
+		}
+		data = append(data, 120, in, 0, 6, 0, 0, out, 100)
+	}
+	return data
 }

@@ -1,15 +1,15 @@
 package cli
 
 import (
-	"crypto/ed25519"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/commonwatt/commonwatt/agent/decision"
 	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
@@ -54,38 +54,51 @@ func approveDecision(path, home, keyFile string, out io.Writer) error {
 	if d.Community != chain {
 		return usagef("community: %s is of %.60q, this home belongs to %s", path, d.Community, chain)
 	}
-	key, err := household.LoadKey(keyFile)
-	if err != nil {
-		return &problem{code: exitUsage, err: fmt.Errorf("--key: %w", err)}
+	officer, err := approve(d, chain, g, keyFile)
+	if errors.Is(err, decision.ErrSigned) {
+		return usagef("officer %d has signed %s already", officer+1, path)
 	}
-	officer := slices.Index(g.Officers, household.Public(key))
-	if officer < 0 {
-		return usagef("--key: %s is not the key of one of the %d officers of %s", keyFile, len(g.Officers), chain)
-	}
-	id, tx, err := d.transaction()
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(d.Approvals, func(a approval) bool { return a.Officer == uint64(officer) }) { //nolint:gosec // an index
-		return usagef("officer %d has signed %s already", officer+1, path)
-	}
-	signature := ed25519.Sign(key, tx.ApprovalBytes(chain, id))
-	d.Approvals = append(d.Approvals, approval{Officer: uint64(officer), Signature: hex.EncodeToString(signature)})
-	if err := d.write(path); err != nil {
+	if err := d.Write(path); err != nil {
 		return &problem{code: exitFailed, err: err}
 	}
-	calendar := g.Calendar()
-	what := "another counter in its meter"
-	if tx.Meter != ledger.MeterIDOf(tx.Key) {
-		what = fmt.Sprintf("another meter, %s", ledger.MeterIDOf(tx.Key))
+	return sayDecision(out, d, g, officer)
+}
+
+// readDecision reads a file that somebody named.
+func readDecision(path string) (*decision.File, error) {
+	d, err := decision.Read(path)
+	switch {
+	case errors.As(err, new(*fs.PathError)):
+		return nil, &problem{code: exitUsage, err: err}
+	case err != nil:
+		return nil, &problem{exitUsage, err, "such files are made by " + decision.Makers()}
 	}
-	_, err = fmt.Fprintf(out, `household %s asks for %s
-  from      %s (interval %d)
-  epoch     %d
-  reads     %s, signed by the %s
-  reason    %q
-signed by officer %d; %d of %d signatures that the founding rules want
-`, id, what, calendar.Start(tx.From).Format(time.RFC3339), tx.From, tx.Epoch, tx.Definition, tx.SignedBy, tx.Reason,
-		officer+1, len(d.Approvals), g.Rules.ApprovalsNeeded)
+	return d, nil
+}
+
+// approve signs a decision with an officer's key.
+func approve(d *decision.File, chain string, g ledger.Genesis, keyFile string) (officer int, err error) {
+	key, err := household.LoadKey(keyFile)
+	if err != nil {
+		return -1, &problem{code: exitUsage, err: fmt.Errorf("--key: %w", err)}
+	}
+	officer = slices.Index(g.Officers, household.Public(key))
+	if officer < 0 {
+		return officer, usagef("--key: %s is not the key of one of the %d officers of %s", keyFile, len(g.Officers), chain)
+	}
+	return officer, d.Approve(officer, key)
+}
+
+// sayDecision tells an officer what they have signed.
+func sayDecision(out io.Writer, d *decision.File, g ledger.Genesis, officer int) error {
+	matter, h, err := d.Matter()
+	if err != nil {
+		return &problem{code: exitUsage, err: err}
+	}
+	_, err = fmt.Fprintf(out, "%ssigned by officer %d; %d of %d signatures that the founding rules want\n",
+		matter.Words(h, g), officer+1, len(d.Approvals), g.Rules.ApprovalsNeeded)
 	return err
 }

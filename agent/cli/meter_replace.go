@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/commonwatt/commonwatt/agent/api"
+	"github.com/commonwatt/commonwatt/agent/decision"
 	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
@@ -76,23 +78,26 @@ func (o *replaceOptions) run(c *cobra.Command, s streams) error {
 	if _, err := os.Lstat(o.out); err == nil {
 		return usagef("--out: %s is there already, want the name of a new file", o.out)
 	}
-	d, from, err := o.request(c, cfg)
+	d, r, from, err := o.request(c, cfg)
 	if err != nil {
 		return err
 	}
-	if err := d.write(o.out); err != nil {
+	if err := d.Write(o.out); err != nil {
 		return &problem{code: exitFailed, err: err}
 	}
-	_, err = fmt.Fprintf(s.out, "%s: epoch %d of the meter begins at %s (interval %d)\n", o.out, d.Replacement.Epoch, from.Format(time.RFC3339), d.Replacement.From)
+	_, err = fmt.Fprintf(s.out, "%s: epoch %d of the meter begins at %s (interval %d)\n", o.out, r.Epoch, from.Format(time.RFC3339), r.From)
 	fmt.Fprintf(s.err, "hint: officers sign it with `commonwatt community approve %s --key KEY`; then `commonwatt meter replace --home %s --submit %s`\n", o.out, o.home, o.out)
 	return err
 }
 
 // request is what the home asks for, by the ledger's record of its meter.
-func (o *replaceOptions) request(c *cobra.Command, cfg household.Config) (*decision, time.Time, error) {
+func (o *replaceOptions) request(c *cobra.Command, cfg household.Config) (*decision.File, *decision.Replacement, time.Time, error) {
+	fail := func(err error) (*decision.File, *decision.Replacement, time.Time, error) {
+		return nil, nil, time.Time{}, err
+	}
 	_, g, err := community(o.home)
 	if err != nil {
-		return nil, time.Time{}, err
+		return fail(err)
 	}
 	var now api.Registration
 	raw, err := ask(c.Context(), http.MethodGet, cfg, o.home, "/api/meters/connection", nil)
@@ -100,7 +105,7 @@ func (o *replaceOptions) request(c *cobra.Command, cfg household.Config) (*decis
 		err = json.Unmarshal(raw, &now)
 	}
 	if err != nil {
-		return nil, time.Time{}, unanswered(cfg, o.home, err)
+		return fail(unanswered(cfg, o.home, err))
 	}
 	calendar := g.Calendar()
 	k := max(market.Interval(now.FirstUnreported), calendar.At(g.Clock().Community(time.Now()))+1)
@@ -108,37 +113,39 @@ func (o *replaceOptions) request(c *cobra.Command, cfg household.Config) (*decis
 	if o.from != "" {
 		t, err := time.Parse(time.RFC3339, o.from)
 		if err != nil {
-			return nil, t, usagef("--from: got %q, want a time such as 2026-06-21T12:00:00Z", o.from)
+			return fail(usagef("--from: got %q, want a time such as 2026-06-21T12:00:00Z", o.from))
 		}
 		if k = calendar.At(t); !calendar.Start(k).Equal(t) || int64(k) < now.FirstUnreported || int64(k) > now.NextGate {
-			return nil, t, usagef("--from: got %s, want the start of an interval from %s, the first that is not reported, to %s", o.from,
-				calendar.Start(market.Interval(now.FirstUnreported)).Format(time.RFC3339), calendar.Start(market.Interval(now.NextGate)).Format(time.RFC3339))
+			return fail(usagef("--from: got %s, want the start of an interval from %s, the first that is not reported, to %s", o.from,
+				calendar.Start(market.Interval(now.FirstUnreported)).Format(time.RFC3339), calendar.Start(market.Interval(now.NextGate)).Format(time.RFC3339)))
 		}
 	}
-	d := &decision{
-		Kind: ledger.KindReplacement.String(), Community: now.Community, Household: now.Household, Approvals: []approval{},
-		Replacement: &replacement{
-			Meter: now.Meter, From: k, Epoch: o.epoch, Key: now.Key, SignedBy: now.SignedBy, Definition: now.Definition, Reason: o.reason,
-		},
+	r := &decision.Replacement{
+		Meter: now.Meter, From: k, Epoch: o.epoch, Key: now.Key, SignedBy: now.SignedBy, Definition: now.Definition, Reason: o.reason,
 	}
 	if !c.Flags().Changed("epoch") && o.key == "" {
-		d.Replacement.Epoch = 1
+		r.Epoch = 1
 		if now.Epoch != nil {
-			d.Replacement.Epoch = *now.Epoch + 1
+			r.Epoch = *now.Epoch + 1
 		}
 	}
-	if err := o.reads(d.Replacement, cfg); err != nil {
-		return nil, time.Time{}, err
+	if err := o.reads(r, cfg); err != nil {
+		return fail(err)
 	}
-	if _, _, err := d.transaction(); err != nil {
-		return nil, time.Time{}, err
+	id, err := market.ParseHouseholdID(now.Household)
+	if err != nil {
+		return fail(err)
 	}
-	return d, calendar.Start(k), nil
+	d, err := decision.New(ledger.KindReplacement, now.Community, id, r)
+	if err != nil {
+		return fail(&problem{code: exitUsage, err: err})
+	}
+	return d, r, calendar.Start(k), nil
 }
 
 // reads says by which definition the new meter is read, as the configuration has it, and
 // who signs.
-func (o *replaceOptions) reads(r *replacement, cfg household.Config) error {
+func (o *replaceOptions) reads(r *decision.Replacement, cfg household.Config) error {
 	for _, m := range cfg.Meters {
 		if m.Role != household.RoleConnection {
 			continue
@@ -171,9 +178,13 @@ func (o *replaceOptions) submitFile(ctx context.Context, cfg household.Config, s
 	if err != nil {
 		return err
 	}
-	id, tx, err := d.transaction()
+	matter, id, err := d.Matter()
 	if err != nil {
 		return err
+	}
+	r, ok := matter.(*decision.Replacement)
+	if !ok {
+		return usagef("--submit: %s decides on a %s, want a %s", o.submit, d.Kind, ledger.KindReplacement)
 	}
 	keys, err := household.LoadKeys(o.home)
 	if err != nil {
@@ -182,7 +193,11 @@ func (o *replaceOptions) submitFile(ctx context.Context, cfg household.Config, s
 	if keys.ID() != id {
 		return usagef("household: %s is of %s, this home is %s", o.submit, id, keys.ID())
 	}
-	body, err := json.Marshal(api.Submission{Transaction: hex.EncodeToString(tx.Sign(d.Community, id, keys.Device))})
+	transactions, err := d.Transactions(func(ledger.Kind) (ed25519.PrivateKey, error) { return keys.Device, nil })
+	if err != nil {
+		return &problem{code: exitUsage, err: err}
+	}
+	body, err := json.Marshal(api.Submission{Transaction: hex.EncodeToString(transactions[0])})
 	if err != nil {
 		return err
 	}
@@ -192,7 +207,7 @@ func (o *replaceOptions) submitFile(ctx context.Context, cfg household.Config, s
 		}
 		return unanswered(cfg, o.home, err)
 	}
-	_, err = fmt.Fprintf(s.out, "epoch %d of the meter is handed to the ledger; the agent goes on with it from interval %d on\n", tx.Epoch, tx.From)
+	_, err = fmt.Fprintf(s.out, "epoch %d of the meter is handed to the ledger; the agent goes on with it from interval %d on\n", r.Epoch, r.From)
 	return err
 }
 

@@ -164,6 +164,7 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 	g.topic, err = g.host.Join("commonwatt/"+chain+"/"+gossipFormat, consensus.MaxBundleBytes,
 		func(_ context.Context, _ p2p.PeerID, data []byte) p2p.Verdict { return verdict(g.node.Validate(data)) },
 		func(p2p.PeerID, []byte) {}) // what is good is in the pool already
+	answerOthers(g.host, g.node)
 	return err
 }
 

@@ -105,9 +105,10 @@ func (s *street) sumHome(r *Report, h home, st *store.Store) (line HouseholdLine
 		return line, nil, err
 	}
 	id := keys.ID()
+	balance, _ := st.State().Balance(market.HouseholdAccount(id)) // the store's state is whole
 	line = HouseholdLine{
 		ID: id.String(), Name: h.Name, Node: h.Node, Protocol: h.protocol(), Definition: h.connection().Definition,
-		Balance: st.State().Balance(market.HouseholdAccount(id)), Battery: h.BatteryKWh > 0,
+		Balance: balance, Battery: h.BatteryKWh > 0,
 	}
 	count := recount{
 		calendar: st.State().Calendar(), prices: pricesOf(st.State().Genesis(), h.Node),

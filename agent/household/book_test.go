@@ -67,7 +67,7 @@ func TestAccount(t *testing.T) {
 						*a.Earned, *a.Spent, *a.Saved, a.Settlements, earned, spent, saved, n)
 				}
 				var balance market.Money
-				r.Read(func(st *ledger.State) { balance = st.Balance(market.HouseholdAccount(r.home.id)) })
+				r.Read(func(st *ledger.State) { balance, _ = st.Balance(market.HouseholdAccount(r.home.id)) })
 				if *a.Balance != int64(balance) || *a.Balance != *a.Earned-*a.Spent {
 					return fmt.Errorf("balance %d, the ledger says %d", *a.Balance, balance)
 				}

@@ -16,6 +16,7 @@ type book struct {
 	height  int64
 	appHash [32]byte
 	closed  bool
+	changes changes // the newest blocks'
 }
 
 func openBook(path, chainID string, g ledger.Genesis) (*book, error) {
@@ -51,6 +52,7 @@ func (b *book) commit(height int64, d *ledger.Delta, stored func()) error {
 	stored()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.changes.add(b.appHash, d)
 	b.state.Absorb(d)
 	b.height, b.appHash = height, hash
 	return nil

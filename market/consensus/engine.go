@@ -17,6 +17,7 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/proxy"
+	cmtstate "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/types"
 )
 
@@ -31,6 +32,7 @@ type engine struct {
 	mempool mempool.Mempool
 	reactor *consensus.Reactor
 	state   *consensus.State
+	states  cmtstate.Store // the engine's own: validators by height
 
 	watched bool // of the goroutine in tend
 	wg      sync.WaitGroup
@@ -113,7 +115,7 @@ func newEngine(ctx context.Context, n *Node) (e *engine, err error) {
 	if !ok {
 		return nil, fmt.Errorf("opening engine: consensus state is a %T", env.ConsensusState)
 	}
-	return &engine{node: cmt, dbs: dbs, mempool: cmt.Mempool(), reactor: cmt.ConsensusReactor(), state: state}, nil
+	return &engine{node: cmt, dbs: dbs, mempool: cmt.Mempool(), reactor: cmt.ConsensusReactor(), state: state, states: env.StateStore}, nil
 }
 
 func firstLine(r any) string {

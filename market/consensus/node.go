@@ -37,6 +37,8 @@ type Node struct {
 	members members
 	events  events
 	counts  counts
+	results resultChain
+	waiting atomic.Int64 // questions that wait for news
 
 	engine atomic.Pointer[engine] // nil before Run, and after
 	ran    atomic.Bool

@@ -36,6 +36,9 @@ func (r Receipt) Code() Code {
 // Apply gives what the block changes in the state, and a receipt for each of its
 // transactions. The state is not touched. An error is a broken invariant.
 func Apply(s *State, b Block) (*Delta, []Receipt, error) {
+	if s.partial {
+		return nil, nil, ErrPartial
+	}
 	d := newDraft(s)
 	d.seed = b.Seed
 	receipts := make([]Receipt, len(b.Txs))

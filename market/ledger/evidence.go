@@ -15,3 +15,6 @@ func (c *clockRecord) Encode() []byte { return encode(c) }
 
 // Encode gives the bytes under the household's key.
 func (h *Household) Encode() []byte { return encode(h) }
+
+// MeterKey is the key of a meter's record, for State.Prove.
+func MeterKey(m MeterID) string { return meterKey(m) }

@@ -31,6 +31,9 @@ type State struct {
 	values  map[string][32]byte // key of each record -> SHA-256 of its bytes
 	keys    []string            // of values, sorted: the order of the leaves
 	appHash [32]byte
+
+	partial bool            // see LoadPartial
+	held    map[string]bool // the records that it has; nil unless partial
 }
 
 // NewState is the state before the first block.
@@ -211,7 +214,7 @@ func (s *State) Settled() (n uint64, chain [32]byte) { return s.clock.Settled, s
 // Next returns the Interval whose gate closes next.
 func (s *State) Next() market.Interval { return s.clock.Next }
 
-// Household returns a member's record.
+// Household returns a member's record. A partial State holds few of them, see Missing.
 func (s *State) Household(h market.HouseholdID) (*Household, bool) {
 	r, ok := s.households[h]
 	return r, ok
@@ -239,18 +242,23 @@ func (s *State) Intervals() []market.Interval {
 	return slices.Sorted(maps.Keys(s.intervals))
 }
 
-// Balance returns an account's balance; unknown accounts have none, that is 0.
-func (s *State) Balance(a market.Account) market.Money {
+// Balance returns an account's balance; accounts that nothing was ever booked on have none,
+// that is 0. known is false if a partial State does not hold the record.
+func (s *State) Balance(a market.Account) (balance market.Money, known bool) {
 	if id, ok := a.Household(); ok {
-		if h, ok := s.households[id]; ok {
-			return h.Balance
+		if s.Missing(householdKey(id)) {
+			return 0, false
 		}
-		return 0
+		if h, ok := s.households[id]; ok {
+			return h.Balance, true
+		}
+		return 0, true
 	}
-	return s.accounts[a]
+	return s.accounts[a], !s.Missing(accountKey(a))
 }
 
-// Accounts returns the balance of every account (L1: they add up to zero).
+// Accounts returns the balance of every account (L1: they add up to zero), of a partial
+// State of those that it holds.
 func (s *State) Accounts() map[market.Account]market.Money {
 	all := maps.Clone(s.accounts)
 	for id, h := range s.households {

@@ -208,6 +208,9 @@ func (s *street) block(out *strings.Builder, input []string) error {
 		}
 	}
 	s.state.Absorb(delta)
+	if err := recordsGiven(s.state); err != nil {
+		return err
+	}
 	s.history = append(s.history, delta.History...)
 	for _, e := range delta.History {
 		out.WriteString(s.event(e))

@@ -36,11 +36,15 @@ func (d Difference) String() string { return d.Record + ": " + d.Text }
 // Report is what Check found. The numbers are of what could be read.
 type Report struct {
 	Height     int64 // of the last committed block
+	Base       int64 // height of the snapshot that the file was made from; 0: it has all
 	AppHash    []byte
 	Households int
 	Records    int // of the state
 	History    int // settlements, corrections and results
 	Replayed   int64
+	// Followed counts blocks that were compared with the file by the AppHash in their
+	// headers alone, because the state before them is not there any more.
+	Followed int64
 	// Differences is empty if all is well.
 	Differences []Difference
 }
@@ -52,7 +56,8 @@ func (r *Report) OK() bool { return len(r.Differences) == 0 }
 // their free list, every checksum, canonical bytes, the AppHash, the sum of all
 // accounts, each household's and the market's hash chain and balance from the history;
 // then it replays the blocks, if not nil, and compares the AppHash of every height,
-// every line of history and at last every record. It lists every difference, whatever
+// every line of history and at last every record. Blocks that do not begin with the first
+// cannot be replayed; the AppHash in their headers is compared. It lists every difference, whatever
 // the damage. The error is about what keeps it from looking: no such file, ErrInUse.
 func Check(path, chainID string, g ledger.Genesis, blocks Blocks) (Report, error) {
 	c := &checker{chainID: chainID, genesis: g, named: map[string]bool{}, hist: newHistoryCheck(g)}
@@ -97,7 +102,7 @@ func (c *checker) run(path string, db *bolt.DB, blocks Blocks) error {
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	c.meta = map[string][]byte{}
-	c.findPruned(db)
+	c.readAhead(db)
 	w := walker{file: file, pageSize: db.Info().PageSize, bad: c.bad, item: c.item}
 	w.walk()
 	c.txid = w.meta.txid
@@ -120,11 +125,14 @@ func (c *checker) run(path string, db *bolt.DB, blocks Blocks) error {
 	return nil
 }
 
-// findPruned reads ahead which lines of the history do not count: the walker meets them
-// before it meets the mark. If the mark cannot be read, checkMeta says so.
-func (c *checker) findPruned(db *bolt.DB) {
+// readAhead reads which lines of the history do not count, and where the blocks begin: the
+// walker meets both before it meets what says so. If that cannot be read, checkMeta says so.
+func (c *checker) readAhead(db *bolt.DB) {
 	_ = guard(func() error {
 		return db.View(func(tx *bolt.Tx) error {
+			if base, err := loadHeightOf(tx, keyBase); err == nil {
+				c.report.Base, c.nextBlock = base, base
+			}
 			if v, wrong := lookup(tx, bucketMeta, keyPruned); wrong == "" {
 				c.hist.pruned, _ = parsePruned(v)
 			}
@@ -195,6 +203,12 @@ func (c *checker) checkMeta() bool {
 			}
 			return nil
 		},
+		string(keyBase): func(v []byte) error {
+			if h, ok := parseHeight(v); !ok || h > c.report.Height {
+				return fmt.Errorf("got %x, want 8 bytes of a height up to %d", v, c.report.Height)
+			}
+			return nil
+		},
 		string(keyHeight): func(v []byte) error {
 			h, ok := parseHeight(v)
 			if !ok {
@@ -204,7 +218,7 @@ func (c *checker) checkMeta() bool {
 			return nil
 		},
 	}
-	for _, key := range [][]byte{keyFormat, keyChain, keyTransaction, keyPruned, keyHeight} {
+	for _, key := range [][]byte{keyFormat, keyChain, keyTransaction, keyPruned, keyHeight, keyBase} {
 		record := keyText(bucketMeta, key)
 		v, ok := c.meta[string(key)]
 		if !ok {

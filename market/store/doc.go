@@ -22,6 +22,10 @@
 //	    of Intervals and the state stay, and Check and the reading methods know what
 //	    has gone. A crash in its middle leaves lines that do not count.
 //
+//	S9  A file made from a snapshot is a ledger only when its records have been found to
+//	    hash to an AppHash that the caller has from a verified header, its history to be what
+//	    those records say, and Check had nothing to say. Before that Open refuses it.
+//
 // bbolt's transaction number is in the file (meta transaction), so a file that other
 // tools have written to, if only to compact it, is refused.
 //
@@ -41,5 +45,6 @@
 //
 // ErrCorrupt: the file is not what was written; the error names the record.
 // ErrInUse: another process has the file. ErrForeign: another community's file, or
-// this one's under other rules. ErrFailed: an earlier Commit failed.
+// this one's under other rules. ErrFailed: an earlier Commit failed. ErrSnapshot: what came
+// from another machine is not part of the snapshot. ErrPruned: it does not keep that.
 package store

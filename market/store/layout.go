@@ -13,7 +13,7 @@ import (
 
 // Buckets. The layout of keys is part of the file format.
 var (
-	bucketMeta    = []byte("meta")    // format, chain, height
+	bucketMeta    = []byte("meta")    // format, chain, height, base
 	bucketState   = []byte("state")   // the records of ledger.State
 	bucketHistory = []byte("history") // Settlements: interval, household, version; and results: interval, zero household
 	bucketMonths  = []byte("months")  // months that are closed: household, month
@@ -33,10 +33,13 @@ var (
 	// keyPruned holds the newest month whose Settlements have been removed, or are being
 	// removed; 0 if none.
 	keyPruned = []byte("pruned")
+	// keyBase holds the height at which the file begins: 0, or that of the snapshot it was
+	// made from. There is no AppHash of a block before it.
+	keyBase = []byte("base")
 )
 
 // format is the version of the file's layout.
-const format = "commonwatt-ledger/3"
+const format = "commonwatt-ledger/4"
 
 // seal puts the checksum (S2) in front of a value.
 func seal(bucket, key, value []byte) []byte {

@@ -56,6 +56,9 @@ func (s *Store) load(chainID string, g ledger.Genesis) error {
 		if s.height, err = loadHeight(tx); err != nil {
 			return err
 		}
+		if s.base, err = loadHeightOf(tx, keyBase); err != nil {
+			return err
+		}
 		if committed, err = get(tx, bucketBlocks, heightKey(s.height)); err != nil {
 			return err
 		}
@@ -107,14 +110,17 @@ func checkMeta(tx *bolt.Tx, chainID string) error {
 	return nil
 }
 
-func loadHeight(tx *bolt.Tx) (int64, error) {
-	v, err := get(tx, bucketMeta, keyHeight)
+func loadHeight(tx *bolt.Tx) (int64, error) { return loadHeightOf(tx, keyHeight) }
+
+// loadHeightOf reads a height of the file's own.
+func loadHeightOf(tx *bolt.Tx, key []byte) (int64, error) {
+	v, err := get(tx, bucketMeta, key)
 	if err != nil {
 		return 0, err
 	}
 	height, ok := parseHeight(v)
 	if !ok {
-		return 0, fmt.Errorf("%w: meta height is %x, want 8 bytes of a height", ErrCorrupt, v)
+		return 0, damaged(bucketMeta, key, fmt.Sprintf("is %x, want 8 bytes of a height", v))
 	}
 	return height, nil
 }

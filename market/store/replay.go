@@ -11,52 +11,92 @@ import (
 )
 
 // replay applies the blocks to the state before the first one and compares each step
-// with the file. What is known to be damaged is not named again.
+// with the file. What is known to be damaged is not named again. If the first blocks are
+// not there, because the file was made from a snapshot or they have been pruned, it follows
+// the AppHashes instead.
 func (c *checker) replay(db *bolt.DB, blocks Blocks) {
 	state, err := ledger.NewState(c.chainID, c.genesis)
 	if err != nil {
 		c.bad("genesis", "%v", err)
 		return
 	}
-	c.compareBlock(db, 0, state.AppHash())
-	last, ahead := int64(0), false
+	r := &replayer{c: c, db: db, state: state}
+	first := state.AppHash()
 	for b, err := range blocks {
-		record := fmt.Sprintf("chain at height %d", last+1)
-		hash := state.AppHash()
-		switch {
-		case err != nil:
-			c.bad(record, "%v", err)
-			return
-		case ahead:
-			c.bad(record, "the ledger is at height %d, the chain at %d or more", c.report.Height, b.Height)
-			return
-		case b.Height != last+1:
-			c.bad(record, "its next block is %d, so nothing can be replayed from there on", b.Height)
-			return
-		case !bytes.Equal(b.AppHash, hash[:]):
-			c.bad(record, "the header says AppHash %x, replaying gives %x; the replay ends here", b.AppHash, hash)
-			return
-		}
-		if b.Height > c.report.Height {
-			ahead = true // consensus keeps a block before the ledger has it, but no two
-			continue
-		}
-		delta, _, err := ledger.Apply(state, b.Block)
 		if err != nil {
-			c.bad(record, "%v", err)
+			c.bad(fmt.Sprintf("chain at height %d", r.last+1), "%v", err)
 			return
 		}
-		c.compareBlock(db, b.Height, delta.AppHash())
-		c.compareHistory(db, b.Height, delta.History)
-		state.Absorb(delta)
-		last = b.Height
-		c.report.Replayed = last
+		if r.last == 0 && b.Height > 1 {
+			r.follows, r.last = true, b.Height-1
+		} else if r.last == 0 {
+			c.compareBlock(db, 0, first)
+		}
+		if !r.take(b) {
+			return
+		}
 	}
-	if last < c.report.Height {
-		c.bad(fmt.Sprintf("chain at height %d", last+1), "is missing, the ledger is at height %d", c.report.Height)
+	if r.last < c.report.Height {
+		c.bad(fmt.Sprintf("chain at height %d", r.last+1), "is missing, the ledger is at height %d", c.report.Height)
 		return
 	}
-	c.compareRecords(state)
+	if !r.follows {
+		c.compareRecords(r.state)
+	}
+}
+
+// replayer is one walk over the blocks.
+type replayer struct {
+	c       *checker
+	db      *bolt.DB
+	state   *ledger.State
+	last    int64 // height of the block before
+	ahead   bool  // the chain has the one block more that the ledger may lack
+	follows bool  // the first blocks are not there
+}
+
+// take compares the next block. It returns false if there is no point in going on.
+func (r *replayer) take(b Committed) bool {
+	c := r.c
+	record := fmt.Sprintf("chain at height %d", r.last+1)
+	switch {
+	case r.ahead:
+		c.bad(record, "the ledger is at height %d, the chain at %d or more", c.report.Height, b.Height)
+		return false
+	case b.Height != r.last+1:
+		c.bad(record, "its next block is %d, so nothing can be replayed from there on", b.Height)
+		return false
+	}
+	if b.Height > c.report.Height {
+		r.ahead = true // consensus keeps a block before the ledger has it, but no two
+	}
+	if r.follows {
+		if b.Height > c.report.Base {
+			c.compare(r.db, bucketBlocks, heightKey(b.Height-1), b.AppHash)
+		}
+		r.last = b.Height
+		c.report.Followed++
+		return true
+	}
+	hash := r.state.AppHash()
+	if !bytes.Equal(b.AppHash, hash[:]) {
+		c.bad(record, "the header says AppHash %x, replaying gives %x; the replay ends here", b.AppHash, hash)
+		return false
+	}
+	if r.ahead {
+		return true
+	}
+	delta, _, err := ledger.Apply(r.state, b.Block)
+	if err != nil {
+		c.bad(record, "%v", err)
+		return false
+	}
+	c.compareBlock(r.db, b.Height, delta.AppHash())
+	c.compareHistory(r.db, b.Height, delta.History)
+	r.state.Absorb(delta)
+	r.last = b.Height
+	c.report.Replayed = r.last
+	return true
 }
 
 func (c *checker) compareBlock(db *bolt.DB, height int64, want [32]byte) {

@@ -32,6 +32,7 @@ type Store struct {
 	db      *bolt.DB
 	state   *ledger.State
 	height  int64
+	base    int64 // the first height that the file knows
 	appHash [32]byte
 	failed  error // of the Commit after which no other is taken (S5)
 
@@ -156,6 +157,9 @@ func create(path, chainID string, g ledger.Genesis) error {
 		if err := put(tx, bucketMeta, keyPruned, make([]byte, 4)); err != nil {
 			return err
 		}
+		if err := put(tx, bucketMeta, keyBase, heightKey(0)); err != nil {
+			return err
+		}
 		return write(tx, 0, first)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -184,6 +188,9 @@ func (s *Store) State() *ledger.State { return s.state }
 
 // Height is that of the last committed block, 0 before the first.
 func (s *Store) Height() int64 { return s.height }
+
+// Base is the height at which the file begins: 0, or that of the snapshot it was made from.
+func (s *Store) Base() int64 { return s.base }
 
 // AppHash is that of the last committed block. The caller may keep and change it.
 func (s *Store) AppHash() []byte { return append([]byte(nil), s.appHash[:]...) }

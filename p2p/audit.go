@@ -16,6 +16,9 @@ const (
 	// be; deafAfter is how many audits in a row must find the same fault.
 	auditEvery = time.Second
 	deafAfter  = 3
+	// straightAfter is how long a direct connection must have lasted before relayed ones of
+	// the same peer are given up.
+	straightAfter = 2 * time.Second
 	// probeTimeout is how long a connection has to show a sign of life.
 	probeTimeout = 3 * time.Second
 )
@@ -58,23 +61,40 @@ func (h *Host) audit() {
 			gets[id][name] = true
 		}
 	}
-	for _, id := range h.host.Network().Peers() {
+	peers := h.host.Network().Peers()
+	h.punch.audit(peers)
+	for _, id := range peers {
+		h.straighten(id)
 		st := h.table.lookup(id)
 		if st == nil {
 			continue
 		}
 		if st.deafness(func(topic string) bool { return gets[id][topic] || h.topics.get(topic) == nil }) >= deafAfter {
 			h.restart(id, "peer does not get a topic that it has joined")
-		} else if conns := h.host.Network().ConnsToPeer(id); len(conns) > 1 && st.probing.CompareAndSwap(false, true) {
+		} else if conns := direct(h.host.Network().ConnsToPeer(id)); len(conns) > 1 && st.probing.CompareAndSwap(false, true) {
 			h.spawn(func(ctx context.Context) {
 				defer st.probing.Store(false)
 				for _, c := range conns {
-					if !alive(ctx, c) && ctx.Err() == nil {
+					if !alive(ctx, c) && !c.IsClosed() && ctx.Err() == nil {
 						h.restart(id, "peer has a dead connection besides another one")
 						return
 					}
 				}
 			})
+		}
+	}
+}
+
+// straighten ends the relayed connections of a peer that has had a direct one for a while:
+// what runs over them begins anew on that one.
+func (h *Host) straighten(id peer.ID) {
+	conns := h.host.Network().ConnsToPeer(id)
+	if d := direct(conns); len(d) == 0 || time.Since(d[0].Stat().Opened) < straightAfter {
+		return
+	}
+	for _, c := range conns {
+		if relayed(c.RemoteMultiaddr()) {
+			h.gate.drop(c)
 		}
 	}
 }

@@ -19,13 +19,20 @@ type Config struct {
 	// /ip4/127.0.0.1/udp/17001/quic-v1. Port 0 lets the system choose: read it back with
 	// Addrs. Every one of them must succeed. Empty: the host only dials.
 	Listen []string
-	// Bootstrap are multiaddrs that end in /p2p/ID. They are redialled with back-off for
+	// Bootstrap are multiaddrs that end in /p2p/ID and begin with an IP address or a name
+	// (/dns4, /dns6, /dns, /dnsaddr), which is looked up anew for each dial. They are redialled with back-off for
 	// as long as they are not connected. Our own ID among them is skipped, so that all
 	// nodes may share one list.
 	Bootstrap []string
 	// MDNS is the service tag under which peers of one local network find each other,
 	// such as _commonwatt-elm-street._udp. Empty: off.
 	MDNS string
+	// AddressFile keeps what members said about where they live, across restarts. It is
+	// written with mode 0600. Empty: nothing is kept.
+	AddressFile string
+	// PortMapping asks the router (UPnP, NAT-PMP) to let connections in, if any address of
+	// Listen is not of the loopback.
+	PortMapping bool
 	// Member is the gate (invariant P1). It is asked often and concurrently: it must be
 	// quick, and it must not call back into the Host. A community without a gate passes
 	// a function that returns true.

@@ -54,7 +54,7 @@ func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured is asked as soon as the peer has proved its identity.
-func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, _ network.ConnMultiaddrs) bool {
+func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, at network.ConnMultiaddrs) bool {
 	if !g.admit(id) {
 		return false
 	}
@@ -62,10 +62,16 @@ func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, _ network.Con
 	if !ok || dir != network.DirInbound {
 		return true
 	}
-	if conns := box.ConnsToPeer(id); len(conns) > 0 {
-		return !g.supersede(conns)
+	conns := box.ConnsToPeer(id)
+	rivals := conns
+	if !relayed(at.RemoteMultiaddr()) {
+		// It may come besides a relayed one, which it is to replace.
+		rivals = direct(conns)
 	}
-	if len(box.Peers()) >= g.capacity {
+	if len(rivals) > 0 {
+		return !g.supersede(rivals)
+	}
+	if len(conns) == 0 && len(box.Peers()) >= g.capacity {
 		g.count.full.Add(1)
 		return false
 	}
@@ -134,14 +140,20 @@ func (h *Host) notifiee() network.Notifiee {
 				return
 			}
 			h.table.setConnected(id, true)
+			h.dialer.met(id)
+			h.reach.poke()
+			h.relays.poke()
 			h.log.Info("peer connected", "peer", id.String(), "addr", c.RemoteMultiaddr().String())
 		},
 		DisconnectedF: func(n network.Network, c network.Conn) {
 			id := c.RemotePeer()
+			h.punch.forget(c)
+			h.relays.poke()
+			h.dialer.lost(id) // the last connection, or the last direct one
 			if n.Connectedness(id) == network.Connected {
 				return
 			}
-			h.dialer.lost(id)
+			h.punch.lost(id)
 			if h.table.lookup(id) != nil {
 				h.table.setConnected(id, false)
 				h.log.Info("peer disconnected", "peer", id.String())

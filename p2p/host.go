@@ -7,22 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // PeerID is a peer's identity in text form (base58). It is derived from the peer's
@@ -55,8 +49,10 @@ const (
 type PeerInfo struct {
 	ID        PeerID
 	Addr      string    // the peer's multiaddr, without /p2p/
-	Direction Direction // of the oldest connection
-	Since     time.Time // when that connection was made
+	Direction Direction // who made the connection: the oldest one, direct ones before relayed
+	Path      Path      // how it leads there
+	Via       PeerID    // the relay, if Path is relayed
+	Since     time.Time // when the connection was made
 	Transport string    // "quic-v1" or "tcp"
 	Score     float64   // gossip score, at most one second old; 0 is neutral
 }
@@ -70,6 +66,10 @@ type Host struct {
 	table  *table
 	intake *intake
 	dialer *dialer
+	reach  *reach
+	relays *relays
+	punch  *puncher
+	book   *book
 	host   host.Host
 	gossip *pubsub.PubSub
 
@@ -115,6 +115,7 @@ func New(cfg Config) (*Host, error) {
 			}
 		})
 	}
+	h.reach = newReach(h)
 	h.lifetime, h.end = context.WithCancel(context.Background())
 	if err := h.start(cfg, addrs); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -127,16 +128,26 @@ func (h *Host) start(cfg Config, addrs parsed) error {
 	if err != nil {
 		return fmt.Errorf("%w: Key: %w", ErrConfig, err)
 	}
-	if h.host, err = newLibp2p(key, h.gate, h.limits); err != nil {
+	mapping := cfg.PortMapping && slices.ContainsFunc(addrs.listen, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) })
+	if h.host, err = newLibp2p(key, h, mapping); err != nil {
 		return fmt.Errorf("starting libp2p: %w", err)
 	}
-	h.gate.network.Store(networkBox{h.host.Network()})
+	if h.relays, err = newRelays(h); err != nil {
+		return err
+	}
+	h.book = newBook(h, key, cfg.AddressFile)
 	h.intake = newIntake(h)
 	h.dialer = newDialer(h)
+	if h.punch, err = newPuncher(h); err != nil {
+		return err
+	}
+	h.gate.network.Store(networkBox{h.host.Network()})
 	h.host.Network().Notify(h.notifiee())
 	if h.gossip, err = newGossip(h.lifetime, h); err != nil {
 		return fmt.Errorf("starting gossip: %w", err)
 	}
+	h.Handle(ReachProtocol, maxReach*(2+maxAddrBytes), h.reach.answer)
+	h.Handle(AddressProtocol, (maxRecords+1)*digestBytes, h.book.answer)
 	// Listening comes last: whoever reaches us finds everything in place. Each address
 	// separately, because libp2p is content if one of many succeeds.
 	for _, a := range addrs.listen {
@@ -149,66 +160,17 @@ func (h *Host) start(cfg Config, addrs parsed) error {
 			h.dialer.add(info, true)
 		}
 	}
+	if err := h.book.open(); err != nil {
+		return fmt.Errorf("opening the addresses of other homes: %w", err)
+	}
 	if cfg.MDNS != "" {
 		h.spawn(func(ctx context.Context) { h.discover(ctx, cfg.MDNS) })
 	}
+	h.spawn(h.book.run)
+	h.spawn(h.relays.run)
+	h.spawn(h.reach.run)
 	h.spawn(h.patrol)
 	return nil
-}
-
-func newLibp2p(key crypto.PrivKey, g *gate, l Limits) (host.Host, error) {
-	rm, err := resourceManager(l)
-	if err != nil {
-		return nil, err
-	}
-	hst, err := libp2p.New(
-		libp2p.Identity(key),
-		libp2p.NoListenAddrs,
-		libp2p.Transport(quic.NewTransport),
-		// Without SO_REUSEPORT a port in use is an error. With it, a second agent of the
-		// same user would silently share the first one's port.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Security(noise.ID, noise.New),
-		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.ConnectionGater(g),
-		libp2p.ResourceManager(rm),
-		libp2p.UserAgent("commonwatt"),
-		libp2p.DisableRelay(),
-		libp2p.DisableMetrics(),
-		libp2p.DisableIdentifyAddressDiscovery(),
-		libp2p.ForceReachabilityPublic(), // no AutoNAT probes
-		libp2p.Ping(false),
-	)
-	if err != nil {
-		return nil, errors.Join(err, rm.Close())
-	}
-	return hst, nil
-}
-
-func resourceManager(l Limits) (network.ResourceManager, error) {
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
-	conns := rcmgr.LimitVal(2*l.Peers + 32)
-	streams := rcmgr.LimitVal(l.Streams)
-	all := rcmgr.LimitVal(l.Streams * l.Peers)
-	cfg := rcmgr.PartialLimitConfig{
-		System: rcmgr.ResourceLimits{
-			Conns: conns, ConnsInbound: conns, ConnsOutbound: conns, FD: conns,
-			Streams: all, StreamsInbound: all, StreamsOutbound: all, Memory: 256 << 20,
-		},
-		PeerDefault: rcmgr.ResourceLimits{
-			Conns: 8, ConnsInbound: 8, ConnsOutbound: 8, FD: 8,
-			Streams: streams, StreamsInbound: streams, StreamsOutbound: streams, Memory: 64 << 20,
-		},
-		ProtocolDefault:     rcmgr.ResourceLimits{Streams: all, StreamsInbound: all, StreamsOutbound: all},
-		ProtocolPeerDefault: rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
-	}
-	// Homes may share one address (a carrier's NAT), so the subnet limit is that of all.
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(cfg.Build(limits.AutoScale())),
-		rcmgr.WithMetricsDisabled(),
-		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: int(conns)}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: int(conns)}}))
 }
 
 // enter makes Close wait for leave. It reports false when the host is closing.
@@ -243,8 +205,11 @@ func (h *Host) Close() error {
 	h.mu.Unlock()
 	h.end()
 	var err error
+	if !already && h.punch != nil {
+		err = h.punch.service.Close() // its goroutines use the host
+	}
 	if !already && h.host != nil {
-		err = h.host.Close() // ends the streams, and with them whoever waits on one
+		err = errors.Join(err, h.host.Close()) // ends the streams, and with them whoever waits on one
 	}
 	h.wg.Wait()
 	if err != nil {
@@ -265,40 +230,12 @@ func (h *Host) Addrs() []string {
 	}
 	out := make([]string, 0, len(addrs))
 	for _, a := range addrs {
-		out = append(out, a.String()+"/p2p/"+h.host.ID().String())
+		if !relayed(a) { // the relay transport listens too, on no address in particular
+			out = append(out, a.String()+"/p2p/"+h.host.ID().String())
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// Peers returns the connected peers, sorted by ID.
-func (h *Host) Peers() []PeerInfo {
-	net := h.host.Network()
-	var out []PeerInfo
-	for _, id := range net.Peers() {
-		conns := net.ConnsToPeer(id)
-		if len(conns) == 0 {
-			continue
-		}
-		c := slices.MinFunc(conns, func(a, b network.Conn) int { return a.Stat().Opened.Compare(b.Stat().Opened) })
-		dir := Outbound
-		if c.Stat().Direction == network.DirInbound {
-			dir = Inbound
-		}
-		out = append(out, PeerInfo{
-			ID: PeerID(id.String()), Addr: c.RemoteMultiaddr().String(), Direction: dir,
-			Since: c.Stat().Opened, Transport: transportOf(c.RemoteMultiaddr()), Score: h.intake.score(id),
-		})
-	}
-	slices.SortFunc(out, func(a, b PeerInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return out
-}
-
-func transportOf(a ma.Multiaddr) string {
-	if _, err := a.ValueForProtocol(ma.P_QUIC_V1); err == nil {
-		return "quic-v1"
-	}
-	return "tcp"
 }
 
 // Stats returns the counters.

@@ -3,7 +3,9 @@
 // are worth.
 //
 // One [Host] is one libp2p node (QUIC and TCP) under one Ed25519 network key. It finds
-// others by bootstrap addresses and, if wanted, mDNS; it has no DHT and no relay.
+// others by bootstrap addresses, by mDNS if wanted, and by what members say about
+// themselves; it has no DHT. Homes behind routers meet through relays, which members are
+// for members, and then punch holes (docs/networks.md).
 //
 //   - Gossip: [Host.Join] a topic, [Topic.Publish] bytes, and get everybody else's
 //     bytes delivered, after a validate function has given its [Verdict].

@@ -48,9 +48,9 @@ func sunny() api.Snapshot {
 			AppHash:     "93a6c1f0d1e24b7f8a5540c2be9d61170f3c8ae2b45d7719c06e12fd88ab3e5c",
 			LastBlockAt: p(noon.Add(-4 * time.Second)),
 			Peers: []api.Peer{
-				{ID: "12D3KooWa", Name: "Lindenweg 1", Address: "/ip4/127.0.0.1/udp/4001/quic-v1"},
-				{ID: "12D3KooWb", Name: "Lindenweg 2", Address: "/ip4/127.0.0.1/udp/4002/quic-v1"},
-				{ID: "12D3KooWc", Address: "/ip4/127.0.0.1/udp/4003/quic-v1"},
+				{ID: "12D3KooWa", Name: "Lindenweg 1", Address: "/ip4/127.0.0.1/udp/4001/quic-v1", Path: "local"},
+				{ID: "12D3KooWb", Name: "Lindenweg 2", Address: "/ip4/192.0.2.7/udp/4002/quic-v1", Path: "punched"},
+				{ID: "12D3KooWc", Address: "/ip4/192.0.2.9/udp/4003/quic-v1/p2p/12D3KooWd/p2p-circuit", Path: "relayed", Via: "12D3KooWd"},
 			},
 			ValidatorsUp: p[int64](4), ValidatorsTotal: p[int64](4), PoolSize: 3,
 			Rejected: map[string]int64{"gate_closed": 2, "bad_signature": 1},

@@ -146,6 +146,8 @@ type Peer struct {
 	ID      string `json:"id"`
 	Name    string `json:"name,omitempty"`
 	Address string `json:"address"`
+	Path    string `json:"path,omitempty" enum:"local,direct,punched,relayed" doc:"How bytes get there: inside the house, to an open address, through holes made in both routers, or through a third member"`
+	Via     string `json:"via,omitempty" doc:"The member that relays"`
 }
 
 // MeterState says whether a meter can be relied on now.

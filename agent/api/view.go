@@ -300,13 +300,28 @@ func connected(peers []Peer) string {
 			names = append(names, formatCount(&more)+" more")
 			break
 		}
-		name := p.Name
-		if name == "" {
-			name = "peer " + p.ID[max(0, len(p.ID)-6):]
+		name := peerName(p.ID, peers)
+		switch p.Path {
+		case "local":
+			name += " (in the house)"
+		case "direct", "punched":
+			name += " (" + p.Path + ")"
+		case "relayed":
+			name += " (through " + peerName(p.Via, peers) + ")"
 		}
 		names = append(names, name)
 	}
 	return join(names)
+}
+
+// peerName is the name of a peer if one is known, else the end of its identity.
+func peerName(id string, peers []Peer) string {
+	for _, p := range peers {
+		if p.ID == id && p.Name != "" {
+			return p.Name
+		}
+	}
+	return "peer " + id[max(0, len(id)-6):]
 }
 
 func newMeterView(m Meter, zone *time.Location) meterView {

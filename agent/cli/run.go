@@ -152,6 +152,7 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 	var err error
 	g.host, err = p2p.New(p2p.Config{
 		Key: keys.Network, Listen: g.cfg.Listen.Gossip, Bootstrap: g.cfg.Peers.Gossip, MDNS: mdns,
+		AddressFile: filepath.Join(g.dir, household.AddressFile),
 		Member: func(pub ed25519.PublicKey) (member bool) {
 			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
 			return member
@@ -186,7 +187,7 @@ func (g *gateway) peers() []api.Peer {
 	peers := g.host.Peers()
 	list := make([]api.Peer, len(peers))
 	for i, p := range peers {
-		list[i] = api.Peer{ID: string(p.ID), Address: p.Addr}
+		list[i] = api.Peer{ID: string(p.ID), Address: p.Addr, Path: string(p.Path), Via: string(p.Via)}
 	}
 	return list
 }

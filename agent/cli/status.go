@@ -95,6 +95,9 @@ func printStatus(out io.Writer, raw []byte, trust string) error {
 	if v.Ledger.WaitingFor != "" {
 		row("", "%s", v.Ledger.WaitingFor)
 	}
+	for _, p := range v.Ledger.Peers {
+		row("peer", "%s", peerText(p))
+	}
 	row("clock", "%s, at most %s ms off", v.Clock.State, orUnknown(v.Clock.ErrorMs))
 	for _, m := range v.Meters {
 		state := string(m.State)
@@ -111,6 +114,21 @@ func printStatus(out io.Writer, raw []byte, trust string) error {
 		}
 	}
 	return w.Flush()
+}
+
+// peerText says who a peer is and how bytes get there.
+func peerText(p api.Peer) string {
+	text := p.ID
+	if p.Name != "" {
+		text = p.Name + ", " + p.ID
+	}
+	if p.Path != "" {
+		text += ", " + p.Path
+	}
+	if p.Via != "" {
+		text += " by " + p.Via
+	}
+	return text + ", " + p.Address
 }
 
 // meterCounts says who signs for a meter and what became of its samples.

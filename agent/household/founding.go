@@ -27,6 +27,7 @@ const (
 	EngineFolder  = "engine"
 	DiskFile      = "home.db"
 	PIDFile       = "agent.pid"
+	AddressFile   = "addresses" // where other homes said that they live
 )
 
 // ValidatorKeyFiles are where a home keeps its validator key and the state that

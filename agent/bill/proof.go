@@ -111,6 +111,8 @@ type householdRecord struct {
 	Key           ledger.Key      `json:"key"`
 	Device        ledger.Key      `json:"device"`
 	Network       ledger.Key      `json:"network"`
+	DeviceSeq     uint64          `json:"device_seq"`
+	Left          market.Interval `json:"left"`
 	Node          string          `json:"node"`
 	Participation []participation `json:"participation"`
 	ShareKey      int64           `json:"share_key"`
@@ -265,7 +267,7 @@ func reverse[C ~uint8](name func(C) string, want string) (C, bool) {
 
 func householdOf(h *ledger.Household) householdRecord {
 	r := householdRecord{
-		Key: h.Key, Device: h.Device, Network: h.Network, Node: h.Node, Participation: []participation{}, ShareKey: h.ShareKey,
+		Key: h.Key, Device: h.Device, Network: h.Network, DeviceSeq: h.DeviceSeq, Left: h.Left, Node: h.Node, Participation: []participation{}, ShareKey: h.ShareKey,
 		MembershipSeq: h.MembershipSeq, Meter: consensus.Hash(h.Meter[:]), HasMeter: h.HasMeter, MinSell: h.MinSell, MaxBuy: h.MaxBuy,
 		PreferenceSeq: h.PreferenceSeq, Balance: h.Balance, Settled: h.Settled, Months: monthsOf(h.Months),
 		Closed: h.Closed, ClosedChain: consensus.Hash(h.ClosedChain[:]),
@@ -278,7 +280,7 @@ func householdOf(h *ledger.Household) householdRecord {
 
 func (r *householdRecord) ledger() (*ledger.Household, error) {
 	h := &ledger.Household{
-		Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node, ShareKey: r.ShareKey, MembershipSeq: r.MembershipSeq,
+		Key: r.Key, Device: r.Device, Network: r.Network, DeviceSeq: r.DeviceSeq, Left: r.Left, Node: r.Node, ShareKey: r.ShareKey, MembershipSeq: r.MembershipSeq,
 		HasMeter: r.HasMeter, MinSell: r.MinSell, MaxBuy: r.MaxBuy, PreferenceSeq: r.PreferenceSeq, Balance: r.Balance,
 		Settled: r.Settled, Closed: r.Closed,
 	}

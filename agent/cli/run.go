@@ -201,6 +201,7 @@ func (g *gateway) run(ctx context.Context) error {
 	go func() { ended <- g.node.Run(ledgerCtx) }()
 	homes.Go(func() error { return g.home.Run(ctx) })
 	homes.Go(func() error { return g.page.Run(ctx) })
+	homes.Go(func() error { return g.expel(ctx) })
 	ledgerEnded := make(chan struct{})
 	var ledgerErr error
 	go func() {

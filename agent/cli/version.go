@@ -8,13 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/commonwatt/commonwatt/agent/bill"
+	"github.com/commonwatt/commonwatt/market/store"
 )
 
-// Versions of what two agents must agree on; each changes on its own.
-const (
-	ledgerFormat = "commonwatt-ledger/1"
-	gossipFormat = "txs/1"
-)
+// gossipFormat is the version of what agents send each other. It, store.Format and
+// bill.ProofFormat change each on its own.
+const gossipFormat = "txs/1"
 
 func newVersion(version string, s streams) *cobra.Command {
 	var output string
@@ -29,7 +28,7 @@ func newVersion(version string, s streams) *cobra.Command {
 				Engine  string `json:"engine"`
 				Go      string `json:"go"`
 				Machine string `json:"machine"`
-			}{version, ledgerFormat, gossipFormat, bill.ProofFormat, "CometBFT v0.40.0", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			}{version, store.Format, gossipFormat, bill.ProofFormat, "CometBFT v0.40.0", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if output == "json" {
 				return json.NewEncoder(s.out).Encode(v)
 			}

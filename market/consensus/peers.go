@@ -43,13 +43,8 @@ func (n *Node) isMember(id p2p.ID) bool {
 		}
 		m.ids, m.as, m.known = map[p2p.ID]struct{}{}, s.AppHash(), true
 		put := func(k ledger.Key) { m.ids[p2p.PubKeyToID(cmted25519.PubKey(k[:]))] = struct{}{} }
-		for _, k := range s.Genesis().Founders {
+		for k := range s.Members() {
 			put(k)
-		}
-		for _, id := range s.Households() {
-			if h, ok := s.Household(id); ok {
-				put(h.Network)
-			}
 		}
 	})
 	_, ok := m.ids[id]

@@ -236,6 +236,31 @@ func TestPoolSettleAndRecheck(t *testing.T) {
 	}
 }
 
+// What a stolen gateway has sent goes from the pool with the block that names another, also
+// what is this node's own, and what of it is verified counts for nothing.
+func TestPoolDropsOldDevice(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, 2)
+	p := newPool(PoolLimits{Txs: 5000, Bytes: 4 << 20, Household: 2000, Own: 10})
+	k, stolen := s.state.Next(), s.homes[0]
+	theirs, mine := s.checked(s.order(stolen, k, 100)), s.checked(s.order(stolen, k+1, 100))
+	other := s.checked(s.order(s.homes[1], k, 300))
+	mustAdd(t, p, theirs, false)
+	mustAdd(t, p, mine, true)
+	mustAdd(t, p, other, false)
+	change := ledger.NewDevice(s.chain, stolen.id, 1, testKey("new device"), testKey("new network"))
+	p.settle(s.apply(change.Sign(s.chain, stolen.id, stolen.cold)), false)
+	if refusals := p.recheck(s.state.CheckTx); len(refusals) != 2 || !isRefusal(refusals[0], ledger.CodeBadSignature) || !isRefusal(refusals[1], ledger.CodeBadSignature) {
+		t.Errorf("refused %v, want both orders of the old device", refusals)
+	}
+	if p.get(theirs.Hash()) != nil || p.get(mine.Hash()) != nil || p.get(other.Hash()) == nil {
+		t.Error("want the old device's orders gone, the other home's still there")
+	}
+	if err := s.state.VerifyTx(theirs, nil); !isRefusal(err, ledger.CodeBadSignature) {
+		t.Errorf("in a proposal: got %v, want %v", err, ledger.CodeBadSignature)
+	}
+}
+
 // Looking again is bounded per block, and what was applied meanwhile is not looked at.
 func TestPoolRecheckIsBounded(t *testing.T) {
 	t.Parallel()

@@ -55,7 +55,10 @@ func (s *State) auditHousehold(id market.HouseholdID) error {
 	case (h.Closed == 0) != (h.ClosedChain == [32]byte{}):
 		return fmt.Errorf("%d closed months, but the chain over them is %x", h.Closed, h.ClosedChain)
 	}
-	if _, ok := s.networkAt(s.clock.Next).Index(h.Node); !ok {
+	if (h.Device == Key{}) != (h.Network == Key{}) {
+		return fmt.Errorf("has one of device key %s and network key %s, want both or none", h.Device, h.Network)
+	}
+	if _, ok := s.networkAt(s.clock.Next).Index(h.Node); !ok && h.Takes(s.clock.Next) {
 		return fmt.Errorf("hangs on node %q, which the network does not have", h.Node)
 	}
 	lines, net := uint64(0), new(big.Int)

@@ -17,6 +17,9 @@ import (
 func (d *draft) closeGate(k market.Interval, awaited []market.HouseholdID, t *Tick) error {
 	d.editClock().Next = k + 1
 	if len(awaited) == 0 {
+		if _, ok := d.interval(k); ok {
+			d.dropInterval(k) // orders of those who have left since
+		}
 		return nil
 	}
 	r := d.editInterval(k)
@@ -144,17 +147,12 @@ func intervalSeed(block [32]byte, k market.Interval) [32]byte {
 	return sha256.Sum256(binary.BigEndian.AppendUint64(b, uint64(k))) //nolint:gosec // never negative
 }
 
-// awaited returns the households with a meter, sorted. All of them report every
-// Interval that is still to close: a meter begins with the next one (see
-// RegisterMeter) and never ends in this version.
-func (d *draft) awaited() []market.HouseholdID {
+// metered returns the households that have or had a meter, sorted. All of them report
+// every Interval that is still to close, up to the one with which they leave: a meter
+// begins with the next one (see RegisterMeter).
+func (d *draft) metered() []market.HouseholdID {
 	var ids []market.HouseholdID
-	for id, h := range d.base.households {
-		if _, changed := d.households[id]; !changed && h.HasMeter {
-			ids = append(ids, id)
-		}
-	}
-	for id, h := range d.households {
+	for id, h := range d.allHouseholds() {
 		if h.HasMeter {
 			ids = append(ids, id)
 		}
@@ -163,12 +161,26 @@ func (d *draft) awaited() []market.HouseholdID {
 	return ids
 }
 
-// mergeEntries adds empty entries for the awaited; both lists are sorted, and
-// only awaited households can have ordered.
+// awaited returns those of the metered that take part in k.
+func (d *draft) awaited(k market.Interval, metered []market.HouseholdID) []market.HouseholdID {
+	ids := make([]market.HouseholdID, 0, len(metered))
+	for _, id := range metered {
+		if h, ok := d.household(id); ok && h.Takes(k) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// mergeEntries adds empty entries for the awaited, and leaves out those of households
+// that ordered and then left; both lists are sorted.
 func mergeEntries(entries []Entry, awaited []market.HouseholdID) []Entry {
 	merged := make([]Entry, len(awaited))
 	i := 0
 	for j, id := range awaited {
+		for i < len(entries) && compareHouseholds(entries[i].Household, id) < 0 {
+			i++
+		}
 		if i < len(entries) && entries[i].Household == id {
 			merged[j] = entries[i]
 			i++
@@ -230,7 +242,7 @@ func (d *draft) closeMonths(oldest market.Interval) error {
 			return nil
 		}
 		d.editClock().Month = m + 1
-		for _, id := range d.awaited() {
+		for _, id := range d.metered() {
 			h, _ := d.household(id)
 			if len(h.Months) == 0 || h.Months[0].Month > m {
 				continue
@@ -247,6 +259,9 @@ func (d *draft) closeMonths(oldest market.Interval) error {
 			edit.Closed++
 			edit.ClosedChain = NextChain(edit.ClosedChain, closed.Encode())
 			d.history = append(d.history, Event{Month: &ClosedMonth{Household: id, Number: edit.Closed, Month: closed}})
+		}
+		if err := d.part(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -40,6 +40,8 @@ var provocations = map[ledger.Code][]string{
 	ledger.CodeAlreadyReported:   {"report A +0"},
 	ledger.CodeBadReading:        {"report A +1 late=90000"},
 	ledger.CodeBadShare:          {"move A root seq=1 other:1"},
+	ledger.CodeNoDevice:          {"device A seq=1 revoke=1", "prefer A seq=1 min_sell=1 max_buy=1"},
+	ledger.CodeLeft:              {"leave A +2", "order A +2 bid seq=1 1x1"},
 	ledger.CodeBadNetwork:        {"network +2 number=1 set a<b;b<a"},
 	ledger.CodeBadRules:          {"rules +2 number=1 interval=60"},
 	ledger.CodeBadTariff:         {"rules +2 number=1 export=400000"},

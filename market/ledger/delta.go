@@ -71,6 +71,9 @@ func (d *draft) encodeChanges() map[string][]byte {
 	for id, h := range d.households {
 		values[householdKey(id)] = encode(h)
 	}
+	for k, id := range d.founders {
+		values[founderKey(k)] = encode(id)
+	}
 	for id, m := range d.meters {
 		values[meterKey(id)] = encode(m)
 	}
@@ -134,10 +137,8 @@ func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, roo
 		s.clock = *d.clock
 	}
 	maps.Copy(s.accounts, d.accounts)
-	for id, h := range d.households {
-		s.households[id] = h
-		s.members[h.Network] = true
-	}
+	maps.Copy(s.founders, d.founders)
+	d.installMembers(s)
 	maps.Copy(s.meters, d.meters)
 	for k, r := range d.intervals {
 		if r != nil {
@@ -148,4 +149,23 @@ func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, roo
 	}
 	maps.Copy(s.values, hashes)
 	s.keys, s.appHash = keys, root
+}
+
+// installMembers brings the households and the network keys up to date: old keys first, in
+// case that one of them is another's by now.
+func (d *draft) installMembers(s *State) {
+	for k := range d.founders {
+		delete(s.members, k) // its household may have another gateway in the same block
+	}
+	for id, h := range d.households {
+		if old, ok := s.households[id]; ok && old.Network != h.Network {
+			delete(s.members, old.Network)
+		}
+	}
+	for id, h := range d.households {
+		s.households[id] = h
+		if h.Network != (Key{}) {
+			s.members[h.Network] = id
+		}
+	}
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -15,6 +16,7 @@ type draft struct {
 	clock      *clockRecord
 	accounts   map[market.Account]market.Money
 	households map[market.HouseholdID]*Household
+	founders   map[Key]market.HouseholdID // claimed in this block
 	meters     map[MeterID]*Meter
 	intervals  map[market.Interval]*draftInterval // nil value: deleted
 	history    []Event
@@ -68,6 +70,7 @@ func newDraft(s *State) *draft {
 		base:       s,
 		accounts:   map[market.Account]market.Money{},
 		households: map[market.HouseholdID]*Household{},
+		founders:   map[Key]market.HouseholdID{},
 		meters:     map[MeterID]*Meter{},
 		intervals:  map[market.Interval]*draftInterval{},
 	}
@@ -97,6 +100,35 @@ func (d *draft) household(id market.HouseholdID) (*Household, bool) {
 		return h, true
 	}
 	return d.base.Household(id)
+}
+
+// allHouseholds yields all members, in no order: for questions whose answer, and changes
+// whose outcome, is the same in any.
+func (d *draft) allHouseholds() iter.Seq2[market.HouseholdID, *Household] {
+	return func(yield func(market.HouseholdID, *Household) bool) {
+		for id, h := range d.base.households {
+			if changed, ok := d.households[id]; ok {
+				h = changed
+			}
+			if !yield(id, h) {
+				return
+			}
+		}
+		for id, h := range d.households {
+			if _, ok := d.base.households[id]; !ok && !yield(id, h) {
+				return
+			}
+		}
+	}
+}
+
+// claim returns the household that brought a founder's network key.
+func (d *draft) claim(network Key) (market.HouseholdID, bool) {
+	if id, ok := d.founders[network]; ok {
+		return id, true
+	}
+	id, ok := d.base.founders[network]
+	return id, ok
 }
 
 func (d *draft) editHousehold(id market.HouseholdID) (*Household, error) {

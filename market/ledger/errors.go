@@ -35,6 +35,8 @@ const (
 	CodeBadKey            Code = 32
 	CodeUnknownNode       Code = 33
 	CodeBadShare          Code = 34
+	CodeNoDevice          Code = 35
+	CodeLeft              Code = 36
 	CodeBadNetwork        Code = 40
 	CodeBadRules          Code = 41
 	CodeBadTariff         Code = 42
@@ -76,6 +78,8 @@ var codeNames = map[Code]string{
 	CodeBadKey:            "bad-key",
 	CodeUnknownNode:       "unknown-node",
 	CodeBadShare:          "bad-share",
+	CodeNoDevice:          "no-device",
+	CodeLeft:              "left",
 	CodeBadNetwork:        "bad-network",
 	CodeBadRules:          "bad-rules",
 	CodeBadTariff:         "bad-tariff",

@@ -74,6 +74,8 @@ func (s *State) place(prefix byte, rest string, value []byte) error {
 		return decode(value, &s.clock)
 	case prefixAccount:
 		return s.placeAccount(market.Account(rest), value)
+	case prefixFounder:
+		return s.placeFounder(rest, value)
 	case prefixHousehold:
 		return s.placeHousehold(rest, value)
 	case prefixMeter:
@@ -110,7 +112,25 @@ func (s *State) placeHousehold(rest string, value []byte) error {
 		return fmt.Errorf("holds the key of household %s", id)
 	}
 	s.households[id] = h
-	s.members[h.Network] = true
+	if h.Network != (Key{}) {
+		s.members[h.Network] = id
+	}
+	return nil
+}
+
+func (s *State) placeFounder(rest string, value []byte) error {
+	var id market.HouseholdID
+	if err := decode(value, &id); err != nil {
+		return err
+	}
+	if len(rest) != len(Key{}) || !slices.Contains(s.genesis.Founders, Key([]byte(rest))) {
+		return fmt.Errorf("the genesis has no founder of this key")
+	}
+	k := Key([]byte(rest))
+	s.founders[k] = id
+	if s.members[k] == (market.HouseholdID{}) {
+		delete(s.members, k) // unless it is still its household's
+	}
 	return nil
 }
 

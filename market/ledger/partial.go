@@ -112,6 +112,12 @@ func (s *State) recordOf(prefix byte, rest string) (any, bool) {
 	case prefixAccount:
 		m, ok := s.accounts[market.Account(rest)]
 		return m, ok
+	case prefixFounder:
+		if len(rest) != len(Key{}) {
+			return nil, false
+		}
+		id, ok := s.founders[Key([]byte(rest))]
+		return id, ok
 	case prefixHousehold:
 		if len(rest) != len(market.HouseholdID{}) {
 			return nil, false

@@ -117,8 +117,10 @@ func TestReplicasAgree(t *testing.T) {
 			for _, err := range one.state.Audit() {
 				t.Errorf("block %d: %v", height, err)
 			}
+			checkMembers(t, one.state)
 			if rapid.IntRange(0, 4).Draw(t, "restart") == 0 {
 				two.restart(t)
+				checkMembers(t, two.state)
 				if two.state.AppHash() != one.state.AppHash() {
 					t.Fatalf("block %d: AppHash after a restart %x, want %x", height, two.state.AppHash(), one.state.AppHash())
 				}

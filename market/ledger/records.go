@@ -26,8 +26,10 @@ func (m MeterID) String() string { return hex.EncodeToString(m[:]) }
 type Household struct {
 	_             struct{}        `cbor:",toarray"`
 	Key           Key             // cold household key; its hash is the HouseholdID
-	Device        Key             // the gateway: signs orders, preferences and reports
-	Network       Key             // libp2p identity of the gateway
+	Device        Key             // the gateway: signs orders, preferences and reports; zero: revoked
+	Network       Key             // libp2p identity of the gateway; zero: revoked
+	DeviceSeq     uint64          // of the newest SetDevice; 0: as admitted
+	Left          market.Interval // the first Interval in which it takes no part; 0: it is a member
 	Node          string          // where it hangs in the network
 	Participation []Participation // of its meter, by community; empty: all of it takes part here
 	ShareKey      int64           // its static part under the rule sharing; 0: none
@@ -328,6 +330,7 @@ type clockRecord struct {
 const (
 	prefixAccount   = 'a'
 	prefixClock     = 'c'
+	prefixFounder   = 'f' // a founder's network key that a household has brought: whose
 	prefixGenesis   = 'g'
 	prefixHousehold = 'h'
 	prefixInterval  = 'i'
@@ -339,6 +342,7 @@ const (
 
 func accountKey(a market.Account) string       { return string(prefixAccount) + string(a) }
 func householdKey(h market.HouseholdID) string { return string(prefixHousehold) + string(h[:]) }
+func founderKey(k Key) string                  { return string(prefixFounder) + string(k[:]) }
 func meterKey(m MeterID) string                { return string(prefixMeter) + string(m[:]) }
 func intervalKey(k market.Interval) string     { return numberKey(prefixInterval, uint64(k)) } //nolint:gosec // never negative
 func networkKey(k market.Interval) string      { return numberKey(prefixNetwork, uint64(k)) }  //nolint:gosec // never negative
@@ -365,6 +369,8 @@ func KeyText(key string) string {
 		return "clock"
 	case prefixGenesis:
 		return "genesis"
+	case prefixFounder:
+		return "founder " + hex.EncodeToString([]byte(rest))
 	case prefixHousehold:
 		return "household " + hex.EncodeToString([]byte(rest))
 	case prefixMeter:

@@ -27,10 +27,11 @@ type State struct {
 	meters     map[MeterID]*Meter
 	intervals  map[market.Interval]*IntervalRecord
 
-	members map[Key]bool        // network keys: founders and registered households
-	values  map[string][32]byte // key of each record -> SHA-256 of its bytes
-	keys    []string            // of values, sorted: the order of the leaves
-	appHash [32]byte
+	founders map[Key]market.HouseholdID // founders' network keys that a household has brought
+	members  map[Key]market.HouseholdID // network keys of who may connect; zero: a founder who is no household yet
+	values   map[string][32]byte        // key of each record -> SHA-256 of its bytes
+	keys     []string                   // of values, sorted: the order of the leaves
+	appHash  [32]byte
 
 	partial bool            // see LoadPartial
 	held    map[string]bool // the records that it has; nil unless partial
@@ -77,11 +78,12 @@ func emptyState(chainID string, g Genesis) (*State, error) {
 		households: map[market.HouseholdID]*Household{},
 		meters:     map[MeterID]*Meter{},
 		intervals:  map[market.Interval]*IntervalRecord{},
-		members:    map[Key]bool{},
+		founders:   map[Key]market.HouseholdID{},
+		members:    map[Key]market.HouseholdID{},
 		values:     map[string][32]byte{},
 	}
 	for _, k := range g.Founders {
-		s.members[k] = true
+		s.members[k] = market.HouseholdID{}
 	}
 	return s, nil
 }
@@ -267,10 +269,29 @@ func (s *State) Accounts() map[market.Account]market.Money {
 	return all
 }
 
-// IsMember says whether a network key may connect: founders and households.
+// IsMember says whether a network key may connect: it is that of a household's gateway, or
+// of a founder whose household is not registered yet. A founder's key that a household
+// brought and has replaced since is no member's.
 func (s *State) IsMember(network ed25519.PublicKey) bool {
-	return len(network) == ed25519.PublicKeySize && s.members[Key(network)]
+	if len(network) != ed25519.PublicKeySize {
+		return false
+	}
+	_, ok := s.members[Key(network)]
+	return ok
 }
+
+// HouseholdByNetwork returns whose gateway has a network key; ok is false if it is
+// nobody's, or a founder's whose household is not registered yet.
+func (s *State) HouseholdByNetwork(network ed25519.PublicKey) (id market.HouseholdID, ok bool) {
+	if len(network) != ed25519.PublicKeySize {
+		return id, false
+	}
+	id = s.members[Key(network)]
+	return id, id != market.HouseholdID{}
+}
+
+// Members yields the network keys of all who may connect, in no order.
+func (s *State) Members() iter.Seq[Key] { return maps.Keys(s.members) }
 
 func compareHouseholds(a, b market.HouseholdID) int {
 	return bytes.Compare(a[:], b[:])

@@ -292,6 +292,11 @@ func (s *street) show(out *strings.Builder, args []string) error {
 		p, _ := s.state.PreferenceAt(s.state.Next(), s.home(args[1]).ID)
 		fmt.Fprintf(out, "node %s, meter %v, preference %d: min_sell %d max_buy %d, balance %d, settled %d\n",
 			h.Node, h.HasMeter, h.PreferenceSeq, p.MinSell, p.MaxBuy, h.Balance, h.Settled)
+		if h.DeviceSeq > 0 || h.Left > 0 {
+			own := s.home(args[1])
+			fmt.Fprintf(out, "gateway %d, ours %v, member %v, left with %+d\n", h.DeviceSeq, h.Device == ledgertest.Public(own.Device),
+				s.state.IsMember(ledgertest.Public(own.Network).Public()), max(h.Left-s.First, -1))
+		}
 		for _, x := range h.Participation {
 			fmt.Fprintf(out, "takes part in %s with %d per mille\n", x.Community, x.Permille)
 		}

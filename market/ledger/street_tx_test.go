@@ -21,6 +21,8 @@ import (
 //	report NAME +K[..+M] [late=MS] [skip=WH] [doubt=BITS] [epoch=N] [old=1]   skip: the counters begin that much higher
 //	replace NAME +K epoch=N [key=1] [approvals=N]   key: by a meter of another key; old: the report is of the first
 //	move NAME NODE seq=N [key=N] [COMMUNITY:PERMILLE ...] [approvals=N]
+//	device NAME seq=N [revoke=1] [use=1] [mixed=1]   use: from here on; NAME-old has the keys before; mixed: the old network key
+//	leave NAME +K [by=1|2|3] [approvals=N]   by its device, its cold key, officers
 //	correct NAME +K version=N import=WH export=WH [proof=0] [approvals=N]
 //	tick +K[..+M] [begun=N]   N of them came after their delivery began
 //
@@ -81,6 +83,15 @@ func (s *street) make(args []string) ([]byte, error) {
 		return s.Install(h, approvals), nil
 	case "replace":
 		return s.replace(h, rest, options, approvals)
+	case "device":
+		return s.device(h, options), nil
+	case "leave":
+		k, _, err := s.intervals(rest[0])
+		by := ledger.DepartByDevice
+		if n, ok := options["by"]; ok {
+			by = ledger.DepartBy(n)
+		}
+		return s.Leave(h, k, by, approvals), err
 	case "prefer":
 		return s.Prefer(h, uint64(options["seq"]), market.Price(options["min_sell"]), market.Price(options["max_buy"])), nil
 	case "order", "withdraw":
@@ -154,6 +165,25 @@ func (s *street) replace(h *ledgertest.Home, rest []string, options map[string]i
 	}
 	r.Key = ledgertest.Public(h.Meter)
 	return s.Replace(h, r, approvals), nil
+}
+
+// device makes the change to a gateway whose keys follow from the sequence number.
+func (s *street) device(h *ledgertest.Home, options map[string]int64) []byte {
+	seq := uint64(options["seq"])
+	if options["revoke"] != 0 {
+		return s.Revoke(h, seq)
+	}
+	device, network := ledgertest.Key(fmt.Sprintf("%s/device/%d", h.Name, seq)), ledgertest.Key(fmt.Sprintf("%s/network/%d", h.Name, seq))
+	if options["mixed"] != 0 {
+		network = h.Network
+	}
+	raw := s.Device(h, seq, device, network)
+	if options["use"] != 0 {
+		before := *h
+		s.homes[h.Name+"-old"] = &before
+		h.Device, h.Network = device, network
+	}
+	return raw
 }
 
 func (s *street) report(h *ledgertest.Home, rest []string, options map[string]int64) ([]byte, error) {

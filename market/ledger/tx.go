@@ -32,6 +32,8 @@ const (
 	KindMembership  Kind = 10
 	KindCorrection  Kind = 11
 	KindReplacement Kind = 12
+	KindDevice      Kind = 13
+	KindDeparture   Kind = 14
 )
 
 // body is what a kind of transaction brings. The calls come in this order, and
@@ -70,6 +72,8 @@ var kinds = map[Kind]struct {
 	KindMembership:  {"membership", fromHousehold, func() body { return new(SetMembership) }},
 	KindCorrection:  {"correction", fromHousehold, func() body { return new(CorrectReport) }},
 	KindReplacement: {"replacement", fromHousehold, func() body { return new(ReplaceMeter) }},
+	KindDevice:      {"device", fromHousehold, func() body { return new(SetDevice) }},
+	KindDeparture:   {"departure", fromHousehold, func() body { return new(Depart) }},
 }
 
 // sender says on whose behalf a kind comes.

@@ -95,9 +95,9 @@ func (s *SetEnvelope) checkFloor(d *draft, network *Network, node uint32) *Refus
 	known[node], known[network.root] = true, true
 	var way []uint32
 	homes := int64(0)
-	for _, h := range d.everyHousehold() {
+	for _, h := range d.allHouseholds() {
 		at, ok := network.Index(h.Node)
-		if !ok {
+		if !ok || !h.Takes(e.From) {
 			continue
 		}
 		for way = way[:0]; !known[at]; at = network.parent[at] {

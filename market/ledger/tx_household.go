@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"slices"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -50,6 +51,9 @@ func (r *RegisterHousehold) shape() *Refusal {
 	if r.Device == r.Key || r.Network == r.Key || r.Network == r.Device {
 		return refuse(CodeBadKey, "device", "household, device and network key must differ: one key, one purpose")
 	}
+	if refusal := checkGatewayKeys(r.Device, r.Network); refusal != nil {
+		return refusal
+	}
 	return checkApprovalShape(r.Approvals)
 }
 
@@ -60,10 +64,24 @@ func (r *RegisterHousehold) check(d *draft, tx *Tx) *Refusal {
 	if _, ok := d.household(tx.env.Household); ok {
 		return refuse(CodeAlreadyRegistered, "household", "%s", tx.env.Household)
 	}
+	if use := d.useOf(r.Device); use != "" {
+		return refuse(CodeBadKey, "device", "is %s: one key, one purpose", use)
+	}
+	if use := d.useOf(r.Network); use != "" && !d.unclaimed(r.Network) {
+		return refuse(CodeBadKey, "network", "is %s: one key, one purpose", use)
+	}
 	if refusal := d.checkApprovals(r.Approvals); refusal != nil {
 		return refusal
 	}
 	return d.checkNode(r.Node)
+}
+
+// unclaimed says whether it is a founder's network key that no household has brought yet.
+func (d *draft) unclaimed(network Key) bool {
+	if _, claimed := d.claim(network); claimed {
+		return false
+	}
+	return slices.Contains(d.base.genesis.Founders, network)
 }
 
 // checkNode wants a node that every network has from the next gate on.
@@ -83,6 +101,9 @@ func (r *RegisterHousehold) verify(d *draft, _ *Tx) *Refusal {
 }
 
 func (r *RegisterHousehold) apply(d *draft, tx *Tx) error {
+	if d.unclaimed(r.Network) {
+		d.founders[r.Network] = tx.env.Household
+	}
 	d.households[tx.env.Household] = &Household{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node}
 	return nil
 }

@@ -72,6 +72,9 @@ func (s *SetMembership) check(d *draft, tx *Tx) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
+	if refusal := d.staying(tx, h, d.next()); refusal != nil {
+		return refusal
+	}
 	if s.Seq <= h.MembershipSeq {
 		return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", s.Seq, h.MembershipSeq)
 	}

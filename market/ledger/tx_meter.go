@@ -59,6 +59,9 @@ func (r *RegisterMeter) check(d *draft, tx *Tx) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
+	if refusal := d.staying(tx, h, d.next()); refusal != nil {
+		return refusal
+	}
 	if h.HasMeter {
 		return refuse(CodeAlreadyRegistered, "household", "%s already has meter %s", tx.env.Household, h.Meter)
 	}
@@ -111,6 +114,9 @@ func (d *draft) deviceOf(tx *Tx) (Key, *Refusal) {
 	h, refusal := d.member(tx)
 	if refusal != nil {
 		return Key{}, refusal
+	}
+	if h.Device == (Key{}) {
+		return Key{}, refuse(CodeNoDevice, "household", "the gateway of %s is revoked: its recovery words bring another", tx.env.Household)
 	}
 	return h.Device, nil
 }

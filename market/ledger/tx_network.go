@@ -68,8 +68,8 @@ func (s *SetNetwork) check(d *draft, _ *Tx) *Refusal {
 			return refuse(CodeBadNetwork, "nodes", "%v", err)
 		}
 	}
-	for id, h := range d.everyHousehold() {
-		if _, ok := n.Index(h.Node); !ok {
+	for id, h := range d.allHouseholds() {
+		if _, ok := n.Index(h.Node); !ok && h.Takes(s.From) {
 			return refuse(CodeBadNetwork, "remove", "household %s hangs on node %q", id, h.Node)
 		}
 	}
@@ -161,12 +161,4 @@ func (d *draft) officer(i uint64) (Key, *Refusal) {
 		return officers[i], nil
 	}
 	return Key{}, refuse(CodeNotApproved, "officer", "got %d, want 0 to %d", i, len(d.base.genesis.Officers)-1)
-}
-
-// everyHousehold yields all members, in no order: for questions whose answer is the
-// same in any.
-func (d *draft) everyHousehold() map[market.HouseholdID]*Household {
-	all := maps.Clone(d.base.households)
-	maps.Copy(all, d.households)
-	return all
 }

@@ -55,6 +55,9 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 	if o.Interval < d.next() {
 		return refuse(CodeGateClosed, "interval", "the gate of %d has closed, the next is %d", o.Interval, d.next())
 	}
+	if refusal := d.staying(tx, h, o.Interval); refusal != nil {
+		return refusal
+	}
 	if last := d.next() + market.Interval(d.rulesAt(d.next()).MaxAhead) - 1; o.Interval > last {
 		return refuse(CodeTooFarAhead, "interval", "got %d, want at most %d", o.Interval, last)
 	}

@@ -26,6 +26,9 @@ func (p *SetPreference) check(d *draft, tx *Tx) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
+	if refusal := d.staying(tx, h, d.next()); refusal != nil {
+		return refusal
+	}
 	if p.Seq <= h.PreferenceSeq {
 		return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", p.Seq, h.PreferenceSeq)
 	}

@@ -70,6 +70,9 @@ func (r *ReplaceMeter) check(d *draft, tx *Tx) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
+	if refusal := d.staying(tx, h, r.From); refusal != nil {
+		return refusal
+	}
 	m, ok := d.meter(h.Meter)
 	if !h.HasMeter || !ok || h.Meter != r.Meter {
 		return refuse(CodeUnknownMeter, "meter", "%s is not the meter of household %s", r.Meter, tx.env.Household)

@@ -145,6 +145,9 @@ func (r *ReportMeter) check(d *draft, tx *Tx) *Refusal {
 	if !h.HasMeter || !ok || m.Household != tx.env.Household {
 		return refuse(CodeUnknownMeter, "meter", "%s is not the meter of household %s", r.Start.Meter, tx.env.Household)
 	}
+	if refusal := d.staying(tx, h, r.last()); refusal != nil {
+		return refusal
+	}
 	if r.From < m.From {
 		return refuse(CodeBadReading, "from", "got %d, the meter reports from %d on", r.From, m.From)
 	}

@@ -67,9 +67,13 @@ func (t *Tick) signer(*draft, *Tx) (Key, *Refusal) { return Key{}, nil }
 func (t *Tick) verify(*draft, *Tx) *Refusal        { return nil }
 
 func (t *Tick) apply(d *draft, _ *Tx) error {
-	awaited := d.awaited() // nobody joins within a tick
+	metered := d.metered() // nobody joins within a tick
 	entries := 0
-	for k := t.From; k <= t.To && (k == t.From || entries+len(awaited) <= maxTickEntries); k++ {
+	for k := t.From; k <= t.To; k++ {
+		awaited := d.awaited(k, metered)
+		if k > t.From && entries+len(awaited) > maxTickEntries {
+			break
+		}
 		if err := d.closeGate(k, awaited, t); err != nil {
 			return err
 		}

@@ -110,6 +110,8 @@ func FuzzDecodeTx(f *testing.F) {
 	for _, raw := range [][]byte{
 		c.Join(h, 3), c.Install(h, 2), c.Prefer(h, 1, -5, 1<<40), c.Report(h, c.First, 3),
 		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5, 0),
+		c.Device(h, 3, ledgertest.Key("d"), ledgertest.Key("n")), c.Revoke(h, 4),
+		c.Leave(h, c.First, ledger.DepartByDevice, 0), c.Leave(h, c.First, ledger.DepartByOfficers, 2),
 		{},
 		{0xf6},
 	} {

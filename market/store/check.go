@@ -192,7 +192,7 @@ func (c *checker) missingBlocks(height int64) {
 // cannot be judged: it is another community's.
 func (c *checker) checkMeta() bool {
 	want := map[string]func([]byte) error{
-		string(keyFormat): func(v []byte) error { return same(v, []byte(format)) },
+		string(keyFormat): func(v []byte) error { return same(v, []byte(Format)) },
 		string(keyChain):  func(v []byte) error { return same(v, []byte(c.chainID)) },
 		string(keyTransaction): func(v []byte) error {
 			return same(v, binary.BigEndian.AppendUint64(nil, c.txid))

@@ -45,6 +45,7 @@
 //
 // ErrCorrupt: the file is not what was written; the error names the record.
 // ErrInUse: another process has the file. ErrForeign: another community's file, or
-// this one's under other rules. ErrFailed: an earlier Commit failed. ErrSnapshot: what came
-// from another machine is not part of the snapshot. ErrPruned: it does not keep that.
+// this one's under other rules. ErrFormat: it was written by a program whose records are
+// others. ErrFailed: an earlier Commit failed. ErrSnapshot: what came from another machine
+// is not part of the snapshot. ErrPruned: it does not keep that.
 package store

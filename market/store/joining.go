@@ -366,7 +366,7 @@ func (j *Joining) Finish() (Report, error) {
 			if err := tx.Bucket(bucketMeta).Delete(keyJoining); err != nil {
 				return err
 			}
-			if err := put(tx, bucketMeta, keyFormat, []byte(format)); err != nil {
+			if err := put(tx, bucketMeta, keyFormat, []byte(Format)); err != nil {
 				return err
 			}
 			return put(tx, bucketMeta, keyTransaction, transactionID(tx))

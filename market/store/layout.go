@@ -38,8 +38,8 @@ var (
 	keyBase = []byte("base")
 )
 
-// format is the version of the file's layout.
-const format = "commonwatt-ledger/4"
+// Format is the version of the file's layout, and of the records in it.
+const Format = "commonwatt-ledger/5"
 
 // seal puts the checksum (S2) in front of a value.
 func seal(bucket, key, value []byte) []byte {

@@ -92,8 +92,8 @@ func checkMeta(tx *bolt.Tx, chainID string) error {
 	if err != nil {
 		return err
 	}
-	if string(v) != format {
-		return fmt.Errorf("%w: format %q, want %q", ErrCorrupt, v, format)
+	if string(v) != Format {
+		return fmt.Errorf("%w: got format %q, want %q: put the home's folder aside and join anew, the other members have the ledger", ErrFormat, v, Format)
 	}
 	if v, err = get(tx, bucketMeta, keyTransaction); err != nil {
 		return err

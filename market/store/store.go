@@ -23,6 +23,7 @@ var (
 	ErrInUse   = errors.New("the ledger file is in use by another process")
 	ErrForeign = errors.New("the ledger file belongs to another community")
 	ErrFailed  = errors.New("an earlier commit failed: open the ledger file again")
+	ErrFormat  = errors.New("the ledger file is of another version of the program")
 )
 
 const lockTimeout = time.Second
@@ -148,7 +149,7 @@ func create(path, chainID string, g ledger.Genesis) error {
 				return err
 			}
 		}
-		if err := put(tx, bucketMeta, keyFormat, []byte(format)); err != nil {
+		if err := put(tx, bucketMeta, keyFormat, []byte(Format)); err != nil {
 			return err
 		}
 		if err := put(tx, bucketMeta, keyChain, []byte(chainID)); err != nil {

@@ -41,12 +41,16 @@ type Community struct {
 	First    market.Interval    // whose gate closes first
 }
 
-// New makes a community of three officers and a grid operator, on a network of these nodes.
+// New makes a community of three officers, a grid operator, and two founders (the homes home/0
+// and home/1), on a network of these nodes.
 func New(rules ledger.Rules, nodes ...ledger.Node) *Community {
 	c := &Community{Operator: Key("operator/0"), Genesis: ledger.Genesis{
 		Name: "sim-street", Epoch: Epoch(), Start: Epoch(), Rate: 1, Rules: rules, Network: nodes,
 		Operators: []ledger.Key{Public(Key("operator/0"))},
 	}}
+	for _, name := range []string{"home/0", "home/1"} {
+		c.Genesis.Founders = append(c.Genesis.Founders, Public(Key(name+"/network")))
+	}
 	for _, name := range []string{"officer/0", "officer/1", "officer/2"} {
 		c.Officers = append(c.Officers, Key(name))
 		c.Genesis.Officers = append(c.Genesis.Officers, Public(Key(name)))

@@ -1,6 +1,9 @@
 package ledgertest
 
 import (
+	"crypto/ed25519"
+
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -46,6 +49,32 @@ func (c *Community) Correct(h *Home, r ledger.CorrectReport, history []ledger.Ev
 	}
 	r.Approvals = c.Approve(r.ApprovalBytes(ChainID, h.ID), n)
 	return r.Sign(ChainID, h.ID, h.Device)
+}
+
+// Device makes the household's change to a gateway with these keys.
+func (c *Community) Device(h *Home, seq uint64, device, network ed25519.PrivateKey) []byte {
+	return ledger.NewDevice(ChainID, h.ID, seq, device, network).Sign(ChainID, h.ID, h.Household)
+}
+
+// Revoke makes the household's word that its gateway is in wrong hands.
+func (c *Community) Revoke(h *Home, seq uint64) []byte {
+	s := ledger.SetDevice{Seq: seq}
+	return s.Sign(ChainID, h.ID, h.Household)
+}
+
+// Leave makes the home's departure, signed as By says; officers exclude with n approvals.
+func (c *Community) Leave(h *Home, from market.Interval, by ledger.DepartBy, n int) []byte {
+	d := ledger.Depart{From: from, By: by}
+	switch by {
+	case ledger.DepartByOfficers:
+		d.Reason = "moved away"
+		d.Approvals = c.Approve(d.ApprovalBytes(ChainID, h.ID), n)
+		return d.Sign(ChainID, h.ID, c.Officers[0])
+	case ledger.DepartByHousehold:
+		return d.Sign(ChainID, h.ID, h.Household)
+	default:
+		return d.Sign(ChainID, h.ID, h.Device)
+	}
 }
 
 // Feeders makes a network of a root and feeders with limits and fees that bind at noon.

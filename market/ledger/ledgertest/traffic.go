@@ -1,6 +1,7 @@
 package ledgertest
 
 import (
+	"crypto/ed25519"
 	"fmt"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -21,6 +22,8 @@ type Traffic struct {
 	Source    Source
 
 	seq     uint64
+	homes   int                               // made so far
+	devices map[ledger.Key]ed25519.PrivateKey // every gateway's so far
 	sent    [][]byte
 	history []ledger.Event
 }
@@ -31,9 +34,9 @@ func (t *Traffic) Note(d *ledger.Delta) { t.history = append(t.history, d.Histor
 
 // NewTraffic makes the traffic of n homes.
 func NewTraffic(c *Community, s *ledger.State, n int, src Source) *Traffic {
-	t := &Traffic{Community: c, State: s, Source: src}
-	for i := range n {
-		t.Homes = append(t.Homes, NewHome(fmt.Sprintf("home/%d", i)))
+	t := &Traffic{Community: c, State: s, Source: src, devices: map[ledger.Key]ed25519.PrivateKey{}}
+	for range n {
+		t.Homes = append(t.Homes, t.newHome())
 	}
 	return t
 }
@@ -65,9 +68,18 @@ func (t *Traffic) Block() ledger.Block {
 }
 
 func (t *Traffic) tx() []byte {
-	h := t.Homes[t.Source.IntN(len(t.Homes))]
+	i := t.Source.IntN(len(t.Homes))
+	h := t.Homes[i]
 	t.seq++
 	member, joined := t.State.Household(h.ID)
+	if joined {
+		if key := t.devices[member.Device]; key != nil && t.Source.IntN(8) > 0 { // else the old one goes on
+			h.Device = key
+		}
+		if !member.Takes(t.State.Next()) && t.Source.IntN(12) == 0 {
+			t.Homes[i] = t.newHome() // somebody else moves in
+		}
+	}
 	kind := t.Source.IntN(20)
 	switch again := t.Source.IntN(24); {
 	case !joined && kind < 12 || again == 0:
@@ -82,6 +94,10 @@ func (t *Traffic) tx() []byte {
 		return t.correct(h)
 	case again == 5:
 		return t.replace(h)
+	case again == 6:
+		return t.device(h)
+	case again == 7 && kind < 3:
+		return t.Community.Leave(h, t.State.Next()+market.Interval(t.Source.IntN(5)-1), ledger.DepartBy(1+t.Source.IntN(3)), 1+t.Source.IntN(3)) //nolint:gosec // small
 	case kind < 2:
 		return t.Community.Prefer(h, t.seq, market.Price(t.Source.IntN(400_000)), market.Price(t.Source.IntN(400_000)))
 	case kind < 9:
@@ -222,6 +238,30 @@ func (t *Traffic) report(h *Home) []byte {
 		h = &of
 	}
 	return t.Community.Report(h, from, count)
+}
+
+func (t *Traffic) newHome() *Home {
+	h := NewHome(fmt.Sprintf("home/%d", t.homes))
+	t.homes++
+	t.devices[Public(h.Device)] = h.Device
+	return h
+}
+
+// device brings the home another gateway, or revokes the one it has.
+func (t *Traffic) device(h *Home) []byte {
+	if t.Source.IntN(4) == 0 {
+		return t.Community.Revoke(h, t.seq)
+	}
+	device, network := Key(fmt.Sprintf("%s/device/%d", h.Name, t.seq)), Key(fmt.Sprintf("%s/network/%d", h.Name, t.seq))
+	if t.Source.IntN(6) == 0 { // somebody's in use
+		network = t.Homes[t.Source.IntN(len(t.Homes))].Network
+	}
+	t.devices[Public(device)] = device
+	seq := t.seq
+	if t.Source.IntN(8) == 0 {
+		seq = 1
+	}
+	return t.Community.Device(h, seq, device, network)
 }
 
 // garbage is forged, or repeats or damages what was sent before.

@@ -36,8 +36,9 @@ func (h *Host) patrol(ctx context.Context) {
 		case now := <-recheck.C:
 			h.Recheck()
 			h.table.sweep(now)
-		case <-audit.C:
+		case now := <-audit.C:
 			h.audit()
+			h.dismiss(now)
 		}
 	}
 }

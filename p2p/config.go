@@ -37,6 +37,9 @@ type Config struct {
 	// quick, and it must not call back into the Host. A community without a gate passes
 	// a function that returns true.
 	Member func(pub ed25519.PublicKey) bool
+	// Guest says who may come without being a member, for protocols of HandleGuest only
+	// (invariant P8). It is asked like Member. Nil: nobody.
+	Guest func(pub ed25519.PublicKey) bool
 	// Limits bound what peers may cost; zero fields mean the defaults named there.
 	Limits Limits
 	// Log gets connections, disconnections and refusals. Nil: nothing is logged.
@@ -66,6 +69,8 @@ type Limits struct {
 	// Peers is how many peers may be connected before inbound connections are refused.
 	// Default 64.
 	Peers int
+	// Guests is how many guests may be connected at the same time. Default 8.
+	Guests int
 	// Streams is how many streams one peer may have open, both directions. Default 64.
 	Streams int
 	// RequestRate and RequestBurst are the token bucket of requests of one peer, in
@@ -94,6 +99,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"TotalBurst", &l.TotalBurst, 4000},
 		{"MessageSize", &l.MessageSize, 128 << 10},
 		{"Peers", &l.Peers, 64},
+		{"Guests", &l.Guests, 8},
 		{"Streams", &l.Streams, 64},
 		{"RequestBurst", &l.RequestBurst, 40},
 		{"Requests", &l.Requests, 8},

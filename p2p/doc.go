@@ -16,7 +16,7 @@
 //
 // Tests quote these by number.
 //
-//   - P1 Members only. Config.Member is asked before a dial, after every security
+//   - P1 Members only, but for P8. Config.Member is asked before a dial, after every security
 //     handshake (in and out), when the connection is complete, for every gossip frame
 //     and for every request. A peer that stops being a member is refused from that
 //     instant and disconnected at the next [Host.Recheck] (which also runs by itself
@@ -37,6 +37,12 @@
 //     guests and strangers not; one peer has a bounded number of them, and a new one ends
 //     those that it has had for more than two seconds. A near end takes one connection, and
 //     [Tunnels.Ours] tells the service's own tunnels from other programs of the machine.
+//   - P8 Guests only ask. Config.Guest says who they are; a peer that is neither member nor
+//     guest is refused as in P1. A guest has come by itself, may use the protocols of
+//     [Host.HandleGuest] and no other of ours: no gossip in either direction, no tunnel, no
+//     request. A guest that tries is disconnected. Limits.Guests are there at once, with two
+//     connections each that last two minutes at most, and all of them together ask ten times
+//     a second.
 //
 // # Verdicts and scores
 //

@@ -13,10 +13,13 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// gate lets only members in (invariant P1). It implements libp2p's ConnectionGater.
+// gate lets only members in, and a few guests who come by themselves (invariants P1, P8).
+// It implements libp2p's ConnectionGater.
 type gate struct {
 	member   func(ed25519.PublicKey) bool
+	guest    func(ed25519.PublicKey) bool // nil: there are none
 	capacity int
+	guests   int // at once
 	count    *counters
 	log      *slog.Logger
 	network  atomic.Value       // networkBox, set before the first connection
@@ -32,15 +35,8 @@ type networkBox struct{ network.Network }
 
 // allows asks the caller. Identities that do not contain an Ed25519 key are nobody's.
 func (g *gate) allows(id peer.ID) bool {
-	pub, err := id.ExtractPublicKey()
-	if err != nil {
-		return false
-	}
-	raw, err := pub.Raw()
-	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return false
-	}
-	return g.member(raw)
+	pub, ok := networkKey(id)
+	return ok && g.member(pub)
 }
 
 // InterceptPeerDial is asked before a peer is dialled.
@@ -55,8 +51,8 @@ func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured is asked as soon as the peer has proved its identity.
 func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, at network.ConnMultiaddrs) bool {
-	if !g.admit(id) {
-		return false
+	if !g.allows(id) {
+		return g.admitGuest(dir, id) || g.admit(id) // which counts it
 	}
 	box, ok := g.network.Load().(networkBox)
 	if !ok || dir != network.DirInbound {
@@ -97,7 +93,11 @@ func (g *gate) supersede(conns []network.Conn) bool {
 
 // InterceptUpgraded is asked when the connection is complete, a round trip later.
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	return g.admit(c.RemotePeer()), 0
+	id := c.RemotePeer()
+	if c.Stat().Direction == network.DirInbound && g.hosts(id) {
+		return true, 0
+	}
+	return g.admit(id), 0
 }
 
 func (g *gate) admit(id peer.ID) bool {
@@ -111,10 +111,10 @@ func (g *gate) admit(id peer.ID) bool {
 }
 
 // Recheck asks the gate about every connected peer again and disconnects those that are
-// not members any more. Call it when the membership has changed.
+// neither members nor guests any more. Call it when the membership has changed.
 func (h *Host) Recheck() {
 	for _, id := range h.host.Network().Peers() {
-		if !h.gate.allows(id) {
+		if !h.gate.allows(id) && !h.gate.hosts(id) {
 			h.expel(id)
 		}
 	}
@@ -136,7 +136,9 @@ func (h *Host) notifiee() network.Notifiee {
 			// Membership may have changed between the gate and now, when Recheck did not
 			// see this connection yet.
 			if !h.gate.allows(id) {
-				h.spawn(func(context.Context) { h.expel(id) })
+				if !h.gate.hosts(id) {
+					h.spawn(func(context.Context) { h.expel(id) })
+				}
 				return
 			}
 			h.table.setConnected(id, true)

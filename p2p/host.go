@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/time/rate"
 )
 
 // PeerID is a peer's identity in text form (base58). It is derived from the peer's
@@ -84,6 +85,9 @@ type Host struct {
 	topics topicSet
 
 	serving chan struct{} // one slot for each request being handled
+
+	guestProtocols sync.Map // protocol.ID → true: those that guests may use
+	guestRequests  *rate.Limiter
 }
 
 // New starts a host: it listens, and it dials its bootstrap peers until Close. It fails
@@ -107,7 +111,8 @@ func New(cfg Config) (*Host, error) {
 		serving: make(chan struct{}, 8*limits.Requests),
 	}
 	h.topics.byName = make(map[string]*Topic)
-	h.gate = &gate{member: cfg.Member, capacity: limits.Peers, count: &h.count, log: log}
+	h.guestRequests = rate.NewLimiter(guestRate, guestBurst)
+	h.gate = &gate{member: cfg.Member, guest: cfg.Guest, capacity: limits.Peers, guests: limits.Guests, count: &h.count, log: log}
 	h.gate.drop = func(c network.Conn) {
 		h.spawn(func(context.Context) {
 			if err := c.Close(); err != nil {

@@ -136,7 +136,13 @@ type gossipHost struct {
 
 func (g *gossipHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
 	g.Host.SetStreamHandler(id, func(s network.Stream) {
-		st := g.in.h.table.get(s.Conn().RemotePeer())
+		id := s.Conn().RemotePeer()
+		if !g.in.h.gate.allows(id) {
+			g.in.h.spawn(func(context.Context) { g.in.h.expel(id) })
+			_ = s.Reset() // nothing else can be done about it
+			return
+		}
+		st := g.in.h.table.get(id)
 		if !st.streams.Allow() {
 			g.in.h.count.limitedStreams.Add(1)
 			st.punish(costLimited)
@@ -152,6 +158,9 @@ func (g *gossipHost) SetStreamHandler(id protocol.ID, handle network.StreamHandl
 }
 
 func (g *gossipHost) NewStream(ctx context.Context, id peer.ID, protocols ...protocol.ID) (network.Stream, error) {
+	if !g.in.h.gate.allows(id) {
+		return nil, ErrNotMember // a guest is not told which topics there are
+	}
 	s, err := g.Host.NewStream(ctx, id, protocols...)
 	if err != nil {
 		return nil, err

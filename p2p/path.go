@@ -101,13 +101,13 @@ func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 // relay.
 func publicAddr(a ma.Multiaddr) bool { return manet.IsPublicAddr(a) && !relayed(a) }
 
-// Peers returns the connected peers, sorted by ID.
+// Peers returns the connected members, sorted by ID.
 func (h *Host) Peers() []PeerInfo {
 	net := h.host.Network()
 	var out []PeerInfo
 	for _, id := range net.Peers() {
 		conns := net.ConnsToPeer(id)
-		if len(conns) == 0 {
+		if len(conns) == 0 || !h.gate.allows(id) { // the others are guests
 			continue
 		}
 		c := best(conns)

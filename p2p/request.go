@@ -64,9 +64,14 @@ func (h *Host) answer(ctx context.Context, s network.Stream, maxRequest int,
 	handler func(ctx context.Context, from PeerID, request []byte) ([]byte, error),
 ) (status, []byte, error) {
 	id := s.Conn().RemotePeer()
-	if !h.gate.allows(id) {
+	welcome, busy := h.receives(id, s.Protocol())
+	switch {
+	case !welcome:
 		h.spawn(func(context.Context) { h.expel(id) })
 		return statusNone, nil, ErrNotMember
+	case busy:
+		h.count.limitedRequest.Add(1)
+		return statusBusy, nil, ErrBusy
 	}
 	st := h.table.get(id)
 	release, ok := h.admitRequest(st)
@@ -170,6 +175,11 @@ func (h *Host) exchange(ctx context.Context, to PeerID, protocolID string, reque
 	if err != nil {
 		return nil, fmt.Errorf("opening stream: %w", err)
 	}
+	return converse(ctx, s, request, maxReply)
+}
+
+// converse is one request and its reply on a stream of its own, which it ends.
+func converse(ctx context.Context, s network.Stream, request []byte, maxReply int) ([]byte, error) {
 	defer bind(ctx, s)()
 	// Written aside, because a peer that refuses may stop reading before it has
 	// everything, although its answer, which says why, is on its way.

@@ -100,12 +100,3 @@ func networkKey(id peer.ID) (ed25519.PublicKey, bool) {
 	}
 	return raw, true
 }
-
-// KeyOf is the network key of an identity; ok is false if it contains none.
-func KeyOf(id PeerID) (pub ed25519.PublicKey, ok bool) {
-	p, err := peer.Decode(string(id))
-	if err != nil {
-		return nil, false
-	}
-	return networkKey(p)
-}

@@ -39,7 +39,7 @@ func TestAPIGolden(t *testing.T) {
 				file := strings.NewReplacer("/api/", "", "/", "-", "?", "-", "=", "-").Replace(path)
 				golden(t, name+"/"+strings.Trim(file, "-")+".json", fmt.Sprintf("%d\n%s", resp.StatusCode, indent(t, body)))
 			}
-			resp, body := get(t, s.url+"/metrics")
+			resp, body := get(t, s.ops+"/metrics")
 			if resp.StatusCode != http.StatusOK {
 				t.Errorf("/metrics: status %d", resp.StatusCode)
 			}
@@ -161,7 +161,7 @@ func TestMetricsOfTheAgent(t *testing.T) {
 	snap := sunny()
 	snap.Ledger.Rejected = map[string]int64{"not \xff text": 1} // one broken sample must not hide the rest
 	s := serve(t, api.Config{Provider: newHome(snap), Registry: registry})
-	_, body := get(t, s.url+"/metrics")
+	_, body := get(t, s.ops+"/metrics")
 	for _, line := range []string{"commonwatt_trader_orders_total 3", `commonwatt_home_power_watts{flow="solar"} 4310`} {
 		if !strings.Contains(body, line+"\n") {
 			t.Errorf("%q is missing in\n%s", line, body)
@@ -176,10 +176,13 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	good := api.Config{Listen: "127.0.0.1:0", Provider: newHome(blank()), Log: log}
+	good := api.Config{Listen: "127.0.0.1:0", Provider: newHome(blank()), Open: true, Log: log}
 	for name, change := range map[string]func(*api.Config){
 		"no provider":   func(c *api.Config) { c.Provider = nil },
 		"no log":        func(c *api.Config) { c.Log = nil },
+		"nobody may":    func(c *api.Config) { c.Open = false },
+		"metrics out":   func(c *api.Config) { c.Operations = "0.0.0.0:0" },
+		"metrics here?": func(c *api.Config) { c.Operations = "127.0.0.1" },
 		"no address":    func(c *api.Config) { c.Listen = "" },
 		"two addresses": func(c *api.Config) { c.Listener = listener },
 		"negative":      func(c *api.Config) { c.MaxStreams = -1 },
@@ -224,7 +227,7 @@ func TestRunOnce(t *testing.T) {
 
 // A server whose context has ended already releases its port and returns.
 func TestRunWithAnEndedContext(t *testing.T) {
-	server, err := api.New(api.Config{Listen: "127.0.0.1:0", Provider: newHome(blank()), Log: slog.New(slog.DiscardHandler)})
+	server, err := api.New(api.Config{Listen: "127.0.0.1:0", Provider: newHome(blank()), Open: true, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,10 +32,10 @@ type proofOutput struct {
 
 // registerBills adds the routes of bills.
 func (s *Server) registerBills(api huma.API) {
-	const others = "Those of other households are for this machine only."
+	const others = "Of a household that is named: for the cooperative, an auditor and the gateway's own commands."
 	huma.Register(api, huma.Operation{
 		OperationID: "bill", Method: http.MethodGet, Path: "/api/bill", Summary: "A household's month: totals, days, and every interval",
-		Description: others, Middlewares: huma.Middlewares{ownOrLoopback(api)},
+		Description: others, Middlewares: huma.Middlewares{s.ownOrLoopback(api)},
 	}, func(ctx context.Context, in *billInput) (*output[*bill.Statement], error) {
 		if s.cfg.Bills == nil {
 			return nil, huma.Error503ServiceUnavailable("this agent makes no bills")
@@ -49,7 +49,7 @@ func (s *Server) registerBills(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "bill-proof", Method: http.MethodGet, Path: "/api/bill/proof",
 		Summary: "The same with its proof, as a file for `commonwatt verify`", Description: others,
-		Middlewares: huma.Middlewares{ownOrLoopback(api)},
+		Middlewares: huma.Middlewares{s.ownOrLoopback(api)},
 		Responses: map[string]*huma.Response{"200": {
 			Description: "A proof file of the form commonwatt-proof/1",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
@@ -80,10 +80,11 @@ func (s *Server) billError(ctx context.Context, err error) error {
 	}
 }
 
-// ownOrLoopback keeps the bills of other members from whoever may see this home's page.
-func ownOrLoopback(api huma.API) func(huma.Context, func(huma.Context)) {
+// ownOrLoopback keeps the bills of other members, where the page is open to everybody, from
+// whoever is not on this machine. Elsewhere the table of rules decides.
+func (s *Server) ownOrLoopback(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		if r, _ := humago.Unwrap(ctx); r.URL.Query().Has("household") && !fromLoopback(r) {
+		if r, _ := humago.Unwrap(ctx); s.cfg.Open && r.URL.Query().Has("household") && !fromLoopback(r) {
 			_ = huma.WriteErr(api, ctx, http.StatusForbidden, "the bills of other households are for this machine only")
 			return
 		}

@@ -256,7 +256,7 @@ func testLooks(t *testing.T, ctx context.Context) {
 // streams reads the number of open streams from the metrics.
 func streams(t *testing.T, s *running) int {
 	t.Helper()
-	_, body := get(t, s.url+"/metrics")
+	_, body := get(t, s.ops+"/metrics")
 	for line := range strings.Lines(body) {
 		var n int
 		if _, err := fmt.Sscanf(line, "commonwatt_api_streams %d", &n); err == nil {

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/commonwatt/commonwatt/agent/access"
 )
 
 // ErrConfig is wrapped by every error of New that a change of the configuration cures.
@@ -37,11 +40,13 @@ type Config struct {
 	Listener net.Listener // instead of Listen; the Server closes it
 
 	Provider Provider
-	Network  Network  // nil: /api/grid knows the newest interval only, and no transactions are taken
-	Bills    Bills    // nil: /api/bill has none
-	Readings Readings // nil: none are kept
-	Controls Controls // nil: nothing is led
-	Meters   Meters   // nil: nothing is known of registrations, and nothing is approved
+	Network  Network        // nil: /api/grid knows the newest interval only, and no transactions are taken
+	Bills    Bills          // nil: /api/bill has none
+	Readings Readings       // nil: none are kept
+	Controls Controls       // nil: nothing is led
+	Meters   Meters         // nil: nothing is known of registrations, and nothing is approved
+	Access   *access.Keeper // who may see and do what
+	Open     bool           // instead of Access: everybody who reaches the page, for demonstrations on this machine
 	Log      *slog.Logger
 	Version  string // of the agent, shown on the page and in OpenAPI
 
@@ -50,7 +55,11 @@ type Config struct {
 	// so that a web site cannot reach the agent by pointing its name here.
 	Hosts []string
 
-	// Registry is shown at /metrics, to loopback only, after this package's own
+	// Operations is host:port on loopback for /metrics and /debug/pprof, and /livez and /readyz
+	// once more. Empty: off.
+	Operations string
+
+	// Registry is shown at /metrics after this package's own
 	// metrics (commonwatt_home_*, commonwatt_ledger_*, commonwatt_meter_*,
 	// commonwatt_api_*, commonwatt_build_info). Nil: only those.
 	Registry prometheus.Gatherer
@@ -83,6 +92,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: neither Listen nor Listener is set, got nothing to listen on", ErrConfig)
 	case c.Listen != "" && c.Listener != nil:
 		return c, fmt.Errorf("%w: both Listen and Listener are set, expected one of them", ErrConfig)
+	case (c.Access == nil) != c.Open:
+		return c, fmt.Errorf("%w: want either Access or Open", ErrConfig)
+	case c.Operations != "" && !loopbackAddress(c.Operations):
+		return c, fmt.Errorf("%w: Operations: got %q, want host:port on this machine alone", ErrConfig, c.Operations)
 	case c.MaxStreams < 0 || c.StreamGap < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0:
 		return c, fmt.Errorf("%w: a limit or a duration is negative, expected 0 (the default) or more", ErrConfig)
 	}
@@ -99,4 +112,14 @@ func (c Config) withDefaults() (Config, error) {
 	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultWriteTimeout)
 	return c, nil
+}
+
+// loopbackAddress says whether host:port is of this machine alone.
+func loopbackAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }

@@ -51,8 +51,8 @@ func (s *Server) registerControls(api huma.API) {
 	}
 	huma.Register(api, huma.Operation{
 		OperationID: "control", Method: http.MethodPost, Path: "/api/controls/{index}", Summary: "Leave a device to itself, or lead it again",
-		Description:  "Only from this machine. A device with a timer of its own is left alone until it runs out.",
-		MaxBodyBytes: 1 << 10, DefaultStatus: http.StatusNoContent, Middlewares: huma.Middlewares{loopbackOnly(api)},
+		Description:  "A device with a timer of its own is left alone until it runs out.",
+		MaxBodyBytes: 1 << 10, DefaultStatus: http.StatusNoContent, Middlewares: huma.Middlewares{s.loopbackOnly(api)},
 	}, func(_ context.Context, in *input) (*struct{}, error) {
 		if s.cfg.Controls == nil {
 			return nil, huma.Error503ServiceUnavailable("this agent leads nothing")

@@ -17,10 +17,12 @@ type guard struct {
 	hosts map[string]bool
 	log   *slog.Logger
 	cross *http.CrossOriginProtection
+
+	within time.Duration // an answer is written within it
 }
 
 func newGuard(hosts []string, listen net.Addr, log *slog.Logger) *guard {
-	g := &guard{hosts: map[string]bool{"localhost": true}, log: log, cross: http.NewCrossOriginProtection()}
+	g := &guard{hosts: map[string]bool{"localhost": true}, log: log, cross: http.NewCrossOriginProtection(), within: responseTimeout}
 	for _, h := range hosts {
 		g.hosts[h] = true
 	}
@@ -30,10 +32,16 @@ func newGuard(hosts []string, listen net.Addr, log *slog.Logger) *guard {
 	return g
 }
 
+// The content security policies: of pages that only show, and of those that send forms to us.
+const (
+	showPolicy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+	formPolicy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+
 // securityHeaders forbid everything the page does not need: it is one origin
 // that talks to itself.
 var securityHeaders = [...][2]string{
-	{"Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"},
+	{"Content-Security-Policy", showPolicy},
 	{"X-Content-Type-Options", "nosniff"},
 	{"X-Frame-Options", "DENY"},
 	{"Referrer-Policy", "no-referrer"},
@@ -66,7 +74,7 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		// Streams replace this deadline by their own.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(responseTimeout))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(g.within))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -79,6 +87,11 @@ var posts = []struct {
 	{transactionsPath, 3 * maxTransactionBytes},
 	{approvalPath, maxBodyBytes},
 	{controlPath, maxBodyBytes},
+	{"/claim", maxFormBytes},
+	{"/login", maxFormBytes},
+	{"/logout", maxFormBytes},
+	{"/settings/*", maxFormBytes},
+	{"/settings/accounts/remove", maxFormBytes},
 }
 
 // postLimit is what a path takes at most; 0: nothing.

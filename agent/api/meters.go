@@ -59,8 +59,8 @@ func (s *Server) registerMeters(api huma.API) {
 	}
 	huma.Register(api, huma.Operation{
 		OperationID: "approve-meter", Method: http.MethodPost, Path: "/api/meters/{role}/approval", Summary: "Say that another meter is read from now on",
-		Description:  "For a meter that is not settled on and whose readings are set aside, because another one answers. Only from this machine.",
-		MaxBodyBytes: 1 << 10, DefaultStatus: http.StatusNoContent, Middlewares: huma.Middlewares{loopbackOnly(api)},
+		Description:  "For a meter that is not settled on and whose readings are set aside, because another one answers.",
+		MaxBodyBytes: 1 << 10, DefaultStatus: http.StatusNoContent, Middlewares: huma.Middlewares{s.loopbackOnly(api)},
 	}, func(_ context.Context, in *approveInput) (*struct{}, error) {
 		if s.cfg.Meters == nil {
 			return nil, huma.Error503ServiceUnavailable("this agent reads no meters")

@@ -176,8 +176,7 @@ func boolValue(b bool) float64 {
 	return 0
 }
 
-// metricsHandler serves this package's metrics and the configured ones to this
-// machine only: they are about one home and need no password.
+// metricsHandler serves this package's metrics and the configured ones.
 func (s *Server) metricsHandler() (http.Handler, error) {
 	own := prometheus.NewRegistry()
 	if err := own.Register(&collector{provider: s.cfg.Provider, hub: s.hub, version: s.cfg.Version}); err != nil {
@@ -188,15 +187,8 @@ func (s *Server) metricsHandler() (http.Handler, error) {
 		gatherers = append(gatherers, s.cfg.Registry)
 	}
 	// What can be gathered is shown even if one metric is broken.
-	handler := promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
-	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fromLoopback(r) {
-			writeProblem(w, http.StatusForbidden, "metrics are shown on this machine only, got a request from "+r.RemoteAddr)
-			return
-		}
-		handler.ServeHTTP(w, r)
 	}), nil
 }

@@ -136,7 +136,7 @@ func TestPageBudget(t *testing.T) {
 func TestAssets(t *testing.T) {
 	s := serve(t, api.Config{Provider: newHome(sunny())})
 	for name, contentType := range map[string]string{
-		"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml", "manifest.webmanifest": "application/manifest+json",
+		"page.css": "text/css; charset=utf-8", "forms.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml", "manifest.webmanifest": "application/manifest+json",
 	} {
 		want, err := os.ReadFile("assets/" + name)
 		if err != nil {

@@ -30,6 +30,7 @@ var fragmentIDs = [...]string{
 // safe for concurrent use.
 type pages struct {
 	version   string
+	settings  bool // there are some: people log in
 	zone      *time.Location
 	templates *template.Template
 	assets    map[string]asset
@@ -50,13 +51,14 @@ type fragment struct {
 
 var assetTypes = map[string]string{
 	"page.css":             "text/css; charset=utf-8",
+	"forms.css":            "text/css; charset=utf-8",
 	"page.js":              "text/javascript; charset=utf-8",
 	"icon.svg":             "image/svg+xml",
 	"manifest.webmanifest": "application/manifest+json",
 }
 
 func newPages(cfg Config) (*pages, error) {
-	p := &pages{version: cfg.Version, zone: cfg.Location, assets: make(map[string]asset)}
+	p := &pages{version: cfg.Version, settings: cfg.Access != nil, zone: cfg.Location, assets: make(map[string]asset)}
 	for name, contentType := range assetTypes {
 		plain, err := assetFiles.ReadFile("assets/" + name)
 		if err != nil {
@@ -110,8 +112,10 @@ func (p *pages) fragments(s Snapshot) ([]fragment, error) {
 
 // page renders the whole page.
 func (p *pages) page(s Snapshot) ([]byte, error) {
+	v := newView(s, p.version, p.zone)
+	v.Settings = p.settings
 	var b bytes.Buffer
-	if err := p.templates.ExecuteTemplate(&b, "page", newView(s, p.version, p.zone)); err != nil {
+	if err := p.templates.ExecuteTemplate(&b, "page", v); err != nil {
 		return nil, fmt.Errorf("rendering the page: %w", err)
 	}
 	return b.Bytes(), nil

@@ -73,7 +73,7 @@ func (s *Server) registerReadings(api huma.API) {
 	}
 	huma.Register(api, huma.Operation{
 		OperationID: "readings", Method: http.MethodGet, Path: "/api/readings", Summary: "What the meters told, with what became of it",
-		Description: "A household's life in steps of seconds: only for this machine.", Middlewares: huma.Middlewares{loopbackOnly(api)},
+		Description: "A household's life in steps of seconds: for the homeowner.", Middlewares: huma.Middlewares{s.loopbackOnly(api)},
 	},
 		func(_ context.Context, in *readingsInput) (*output[ReadingList], error) {
 			if s.cfg.Readings == nil {

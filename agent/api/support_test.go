@@ -83,6 +83,7 @@ func (h *home) subscribed() int {
 type running struct {
 	*api.Server
 	url  string
+	ops  string // of metrics and profiles
 	stop func() // ends Run and waits for it; may be called twice
 }
 
@@ -101,6 +102,10 @@ func serve(t testing.TB, cfg api.Config) *running {
 	if cfg.Location == nil {
 		cfg.Location = time.UTC
 	}
+	if cfg.Operations == "" && cfg.Listener == nil {
+		cfg.Operations = "127.0.0.1:0"
+	}
+	cfg.Open = cfg.Access == nil
 	server, err := api.New(cfg)
 	if err != nil {
 		t.Fatalf("New: %v", err)
@@ -123,11 +128,13 @@ func serve(t testing.TB, cfg api.Config) *running {
 		})
 	}
 	t.Cleanup(stop)
-	return &running{Server: server, url: "http://" + server.Addr(), stop: stop}
+	return &running{Server: server, url: "http://" + server.Addr(), ops: "http://" + server.OperationsAddr(), stop: stop}
 }
 
 // client keeps no connections, so that none outlive a test.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return http.ErrUseLastResponse // where it leads is part of the answer
+}}
 
 // request sends one request and returns the answer with its whole body.
 func request(t testing.TB, method, url string, change func(*http.Request)) (*http.Response, string) {

@@ -15,6 +15,7 @@ const staleAfter = 30 * time.Second
 // view is a Snapshot in words, ready for the templates, which only place it.
 type view struct {
 	Version, ReadyNote string
+	Settings           bool // people log in here
 	Home               Home
 	Clock, Date, Stale string
 	Speed              string // of community time, if it is not the wall clock's

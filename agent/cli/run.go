@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/commonwatt/commonwatt/agent/access"
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/agent/household"
@@ -74,6 +75,8 @@ type gateway struct {
 	home *household.Home
 	page *api.Server
 
+	keeper *access.Keeper // nil: the page is open
+
 	topic *p2p.Topic
 }
 
@@ -98,7 +101,8 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 		return errors.Join(fmt.Errorf("writing process id: %w", err), g.close())
 	}
 	defer os.Remove(pid) //nolint:errcheck // a stale one is recognised
-	log.InfoContext(ctx, "agent started", "home", cfg.Name, "page", "http://"+g.page.Addr(), "network", string(g.host.ID()))
+	g.tellClaim(ctx)
+	log.InfoContext(ctx, "agent started", "home", cfg.Name, "page", cfg.Listen.PageURL(g.page.Addr()), "network", string(g.host.ID()))
 	err = g.run(ctx)
 	log.InfoContext(ctx, "agent stopped", "home", cfg.Name)
 	return explain(err, cfg, dir)
@@ -126,6 +130,9 @@ func (g *gateway) open(version string) error {
 		return err
 	}
 	chain := g.node.Status().ChainID
+	if err := g.openAccess(chain); err != nil {
+		return err
+	}
 	if err := g.openNetwork(keys, chain); err != nil {
 		return err
 	}
@@ -138,6 +145,7 @@ func (g *gateway) open(version string) error {
 	}
 	g.page, err = api.New(api.Config{
 		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
+		Access: g.keeper, Open: g.keeper == nil, Operations: g.cfg.Listen.Operations,
 		Bills: &bill.Desk{Own: keys.ID(), Source: g.node, Genesis: genesis},
 		Log:   g.log.With("room", "api"),
 	})

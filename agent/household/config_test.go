@@ -125,10 +125,10 @@ func TestMeterConfigErrors(t *testing.T) {
 		change func(m *MeterConfig)
 		want   string
 	}{
-		"unknown definition": {func(m *MeterConfig) { m.Definition = "eastron-sdm631" }, `:28: meters[1].definition: got "eastron-sdm631", want one of the `},
-		"wrong protocol":     {func(m *MeterConfig) { m.Address = "mqtt://127.0.0.1:1883/x" }, `:29: meters[1].address: got "mqtt://127.0.0.1:1883/x", want an address beginning with tcp://`},
-		"port out of range":  {func(m *MeterConfig) { m.Address = "tcp://127.0.0.1:99999" }, `:29: meters[1].address: got "tcp://127.0.0.1:99999", want a host and a port from 1 to 65535`},
-		"impossible unit":    {func(m *MeterConfig) { m.Unit = 250 }, `:30: meters[1].unit: got "250", want 1 to 247`},
+		"unknown definition": {func(m *MeterConfig) { m.Definition = "eastron-sdm631" }, `:34: meters[1].definition: got "eastron-sdm631", want one of the `},
+		"wrong protocol":     {func(m *MeterConfig) { m.Address = "mqtt://127.0.0.1:1883/x" }, `:35: meters[1].address: got "mqtt://127.0.0.1:1883/x", want an address beginning with tcp://`},
+		"port out of range":  {func(m *MeterConfig) { m.Address = "tcp://127.0.0.1:99999" }, `:35: meters[1].address: got "tcp://127.0.0.1:99999", want a host and a port from 1 to 65535`},
+		"impossible unit":    {func(m *MeterConfig) { m.Unit = 250 }, `:36: meters[1].unit: got "250", want 1 to 247`},
 	} {
 		cfg := config("eastron-sdm630", nowhere)
 		cfg.Meters = append(cfg.Meters, MeterConfig{Role: RoleSolar, Definition: "eastron-sdm630", Address: nowhere, Unit: 2})

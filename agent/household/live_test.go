@@ -370,14 +370,14 @@ func startNode(t *testing.T, dir string, c Config) (*consensus.Node, *Home) {
 	keyFile, stateFile := ValidatorKeyFiles(dir)
 	node, err := consensus.New(consensus.Config{
 		Home: filepath.Join(dir, EngineFolder), Genesis: genesis, NodeKey: keys.Network,
-		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile, Listen: "tcp://" + freeAddress(t),
+		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- node.Run(ctx) }()
+	go func() { ended <- node.Run(ctx, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -52,8 +52,8 @@ func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, erro
 	}, nil
 }
 
-// Query answers the engine's one question: may this peer connect? The question by address
-// is not of interest, behind forwarders everybody is 127.0.0.1.
+// Query answers the engine's two questions: is this socket's far end one of the network's
+// tunnels, and is this peer's key a member's?
 func (a *app) Query(_ context.Context, req *abci.RequestQuery) (*abci.ResponseQuery, error) {
 	if id, ok := strings.CutPrefix(req.Path, "/p2p/filter/id/"); ok {
 		if a.n.isMember(p2p.ID(id)) {
@@ -61,8 +61,11 @@ func (a *app) Query(_ context.Context, req *abci.RequestQuery) (*abci.ResponseQu
 		}
 		return &abci.ResponseQuery{Code: codeNo, Log: "not a member of this community"}, nil
 	}
-	if strings.HasPrefix(req.Path, "/p2p/filter/addr/") {
-		return &abci.ResponseQuery{}, nil
+	if remote, ok := strings.CutPrefix(req.Path, "/p2p/filter/addr/"); ok {
+		if a.n.network.Ours(remote) {
+			return &abci.ResponseQuery{}, nil
+		}
+		return &abci.ResponseQuery{Code: codeNo, Log: "not from a tunnel of this node"}, nil
 	}
 	return &abci.ResponseQuery{Code: codeNo, Log: "unknown path"}, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkLedger/validators=4 is the whole way of an order on 4 nodes in this process, with
-// real engines over TCP and real gossip: signed beforehand, submitted at its own home's
+// real engines in tunnels and real gossip: signed beforehand, submitted at its own home's
 // node, sent in bundles, checked, proposed, applied and committed on all four. It reports
 //
 //	orders/s      committed orders per second of wall time, on however many cores there are

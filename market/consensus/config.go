@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cometbft/cometbft/p2p"
@@ -23,8 +20,7 @@ var (
 	ErrGenesis = errors.New("invalid genesis document")
 	// ErrOtherChain: the folder belongs to another community than the genesis document.
 	ErrOtherChain = errors.New("folder belongs to another chain")
-	// ErrListen: the engine's address cannot be listened on, for example because its port
-	// is in use.
+	// ErrListen: the engine found no port on loopback.
 	ErrListen = errors.New("cannot listen")
 	// ErrHalted: the node stopped itself, because going on could have spread a fault (C7).
 	ErrHalted = errors.New("consensus halted")
@@ -42,8 +38,8 @@ var (
 	ErrUnproven = errors.New("the newest state is not signed yet")
 )
 
-// Config is what a Node needs. Home, Genesis, NodeKey, ValidatorKeyFile,
-// ValidatorStateFile and Listen are required.
+// Config is what a Node needs. Home, Genesis, NodeKey, ValidatorKeyFile and
+// ValidatorStateFile are required.
 type Config struct {
 	// Home is the node's folder, of mode 0700: config/ and data/ of the engine, and
 	// ledger.db. It is created where it is missing, and belongs to one chain for ever.
@@ -57,12 +53,9 @@ type Config struct {
 	// has them too; its key is just not in the validator set. The state file is what
 	// keeps a validator from signing twice: never restore an older copy of it.
 	ValidatorKeyFile, ValidatorStateFile string
-	// Listen is where the engine listens for its peers: tcp://127.0.0.1:PORT.
-	Listen string
-	// Peers are the engine's peers, ID@HOST:PORT (see NodeID). They are redialled with
-	// back-off as long as the node runs. Our own ID among them is skipped.
-	Peers []string
-	// MaxPeers bounds inbound connections; default 64.
+	// MaxPeers bounds the engine's inbound connections, those in the middle of a handshake
+	// included. Beyond it the engine listens no more, so it must not be less than what the
+	// network lets through; default 256, TunnelsPerPeer for each of 64 peers.
 	MaxPeers int
 
 	// Publish sends a bundle of own transactions to the others. It is called from one
@@ -120,6 +113,7 @@ type faults struct {
 	propose func(height int64, txs [][]byte) [][]byte
 	commit  func(height int64, stored bool) error // called before and after store.Commit
 	peers   func(id p2p.ID) bool
+	port    func() (int, error) // instead of drawPort
 }
 
 // Limits of proposals and bundles; part of the protocol.
@@ -137,7 +131,7 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.MaxPeers, 64)
+	setDefault(&c.MaxPeers, 64*TunnelsPerPeer)
 	setDefault(&c.Pace.Backlog, 500)
 	setDefault(&c.Pace.BacklogBytes, 256<<10)
 	setDefault(&c.Pace.Heartbeat, 10*time.Minute)
@@ -179,39 +173,5 @@ func (c Config) validate() error {
 	case c.Pool.Txs < 1 || c.Pool.Bytes < 1 || c.Pool.Household < 1 || c.Pool.Own < 1:
 		return bad("Pool", "got %+v, want 1 or more in each field", c.Pool)
 	}
-	if err := validateListen(c.Listen); err != nil {
-		return bad("Listen", "%v", err)
-	}
-	for i, p := range c.Peers {
-		if err := validatePeer(p); err != nil {
-			return bad(fmt.Sprintf("Peers[%d]", i), "%v", err)
-		}
-	}
 	return nil
-}
-
-func validateListen(s string) error {
-	hostport, ok := strings.CutPrefix(s, "tcp://")
-	if !ok {
-		return fmt.Errorf("got %q, want tcp://HOST:PORT", s)
-	}
-	_, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return fmt.Errorf("got %q, want tcp://HOST:PORT: %w", s, err)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("port is %q, want 1 to 65535 (peers have to know it)", port)
-	}
-	return nil
-}
-
-func validatePeer(s string) error {
-	id, hostport, ok := strings.Cut(s, "@")
-	if !ok {
-		return fmt.Errorf("got %q, want ID@HOST:PORT", s)
-	}
-	if len(id) != 2*p2p.IDByteLength || strings.Trim(id, "0123456789abcdef") != "" {
-		return fmt.Errorf("id is %q, want %d lower-case hexadecimal digits", id, 2*p2p.IDByteLength)
-	}
-	return validateListen("tcp://" + hostport)
 }

@@ -325,10 +325,18 @@ func TestReplicaJoinsLate(t *testing.T) {
 	}
 }
 
-// Only members' engines may connect, whoever they are to the chain otherwise.
+// Only members' engines may connect, whoever they are to the chain otherwise: the network
+// refuses them, and if it lets somebody in all the same, the engine does.
 func TestOutsiderRefused(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, streetOptions{validators: 4, replicas: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
+	t.Run("by the network", func(t *testing.T) { outsiderRefused(t, false) })
+	t.Run("by the engine", func(t *testing.T) { outsiderRefused(t, true) })
+}
+
+func outsiderRefused(t *testing.T, open bool) {
+	t.Helper()
+	t.Parallel()
+	s := newStreet(t, streetOptions{validators: 4, replicas: 1, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute, open: open})
 	outsider := s.nodes[4]
 	outsider.network = testKey("nobody")
 	outsider.cfg.NodeKey = outsider.network
@@ -340,6 +348,9 @@ func TestOutsiderRefused(t *testing.T) {
 		}
 	}
 	outsider.start()
+	if open {
+		await(t, 60*time.Second, "the network is connected", func() bool { return len(outsider.tunnels.Peers()) == 4 })
+	}
 	for range 4 {
 		s.admitOrPrefer(s.nodes[:4])
 		for _, m := range s.nodes[:4] {
@@ -362,29 +373,56 @@ func TestOutsiderRefused(t *testing.T) {
 	})
 }
 
+// A port that another program takes first does not end a start; another one is drawn.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, streetOptions{validators: 2, interval: time.Hour, rate: 1, next: time.Minute})
-	s.nodes[1].cfg.Listen = s.nodes[0].cfg.Listen
-	s.nodes[0].start()
-	await(t, 10*time.Second, "first listens", func() bool {
-		c, err := net.Dial("tcp", strings.TrimPrefix(s.nodes[0].cfg.Listen, "tcp://"))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-	s.nodes[1].start()
-	err := <-s.nodes[1].done
-	if !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), s.nodes[0].cfg.Listen) {
-		t.Errorf("got %v, want ErrListen that names %s", err, s.nodes[0].cfg.Listen)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.nodes[1].done <- nil
+	defer taken.Close()
+	var draws atomic.Int32
+	s := newStreet(t, streetOptions{validators: 2, homes: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute, tweak: func(i int, c *Config) {
+		if i == 1 {
+			c.faults.port = func() (int, error) {
+				if draws.Add(1) <= 3 {
+					return taken.Addr().(*net.TCPAddr).Port, nil
+				}
+				return drawPort()
+			}
+		}
+	}})
+	s.start(s.nodes...)
+	s.awaitUp(s.nodes...)
+	s.admitOrPrefer(s.nodes)
+	if n := draws.Load(); n != 4 {
+		t.Errorf("%d ports drawn, want 4: three were taken", n)
+	}
 	if _, err := New(s.nodes[0].cfg); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("a second node in the same folder: %v, want ErrInUse", err)
 	}
 }
 
+// When all ports that are tried are taken, the error says which.
+func TestNoPort(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s := newStreet(t, streetOptions{validators: 1, interval: time.Hour, rate: 1, next: time.Minute, tweak: func(_ int, c *Config) {
+		c.faults.port = func() (int, error) { return taken.Addr().(*net.TCPAddr).Port, nil }
+	}})
+	n, err := New(s.nodes[0].cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Run(t.Context(), nil); !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), taken.Addr().String()) {
+		t.Errorf("got %v, want ErrListen that names %s", err, taken.Addr())
+	}
+}
+
 func (m *member) engineID() (id idOf) {
-	return idOf(NodeID(m.network.Public().(ed25519.PublicKey)))
+	return engineID(m.network.Public().(ed25519.PublicKey))
 }

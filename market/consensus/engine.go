@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +27,12 @@ import (
 // the longest pause of its gossip.
 const stopWithin = 30 * time.Second
 
+const (
+	listenTries = 10
+	lowestPort  = 20_000 // the engine's port is from here
+	highestPort = 32_768 // and below
+)
+
 // engine is the running CometBFT.
 type engine struct {
 	node    *node.Node
@@ -33,6 +41,7 @@ type engine struct {
 	reactor *consensus.Reactor
 	state   *consensus.State
 	states  cmtstate.Store // the engine's own: validators by height
+	address string         // where it listens, once it does
 
 	watched bool // of the goroutine in tend
 	wg      sync.WaitGroup
@@ -40,7 +49,7 @@ type engine struct {
 
 // engineConfig are the engine's settings. Why each of them is not the default:
 // docs/adr/0101-engine-settings.md.
-func engineConfig(c Config, moniker string) *cmtcfg.Config {
+func engineConfig(c Config, moniker, listen string) *cmtcfg.Config {
 	e := cmtcfg.DefaultConfig()
 	e.SetRoot(c.Home)
 	e.Moniker = moniker
@@ -52,8 +61,8 @@ func engineConfig(c Config, moniker string) *cmtcfg.Config {
 	e.StateSync.Enable = false
 	e.BlockSync.AdaptiveSync = false
 
-	e.P2P.ListenAddress = c.Listen
-	e.P2P.PersistentPeers, e.P2P.Seeds = "", "" // see keepDialled
+	e.P2P.ListenAddress = listen
+	e.P2P.PersistentPeers, e.P2P.Seeds = "", "" // see watchPeers
 	e.P2P.PexReactor = false
 	e.P2P.AddrBookStrict = false
 	e.P2P.AllowDuplicateIP = true
@@ -78,8 +87,53 @@ func engineConfig(c Config, moniker string) *cmtcfg.Config {
 	return e
 }
 
+// startEngine opens the engine and has it take part. Its port is drawn anew as long as
+// another program takes it first.
+func startEngine(ctx context.Context, n *Node) (*engine, error) {
+	draw := drawPort
+	if n.cfg.faults.port != nil {
+		draw = n.cfg.faults.port
+	}
+	for try := 1; ; try++ {
+		port, err := draw()
+		if err != nil {
+			return nil, err
+		}
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		e, err := newEngine(ctx, n, "tcp://"+address)
+		if err != nil {
+			return nil, err
+		}
+		n.engine.Store(e)
+		if err = e.start(address); err == nil {
+			return e, nil
+		}
+		n.engine.Store(nil)
+		err = errors.Join(err, e.stop())
+		if try == listenTries || !errors.Is(err, ErrListen) || ctx.Err() != nil {
+			return nil, err
+		}
+		n.log.InfoContext(ctx, "the engine's port was taken, drawing another", "address", address)
+	}
+}
+
+// drawPort finds a port for the engine. The engine would take port 0, but does not tell
+// which one it got. It is below the range from which the system gives ports to outgoing
+// connections, one of which could be there first after a restart.
+func drawPort() (int, error) {
+	for range 100 {
+		port := lowestPort + rand.N(highestPort-lowestPort)                            //nolint:gosec // no secret, anybody can look it up
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once, on this machine
+		if err != nil {
+			continue
+		}
+		return port, l.Close()
+	}
+	return 0, fmt.Errorf("%w: 100 ports from %d to %d on 127.0.0.1 were all taken", ErrListen, lowestPort, highestPort)
+}
+
 // newEngine opens the engine's folder and lets it replay into the ledger what is missing.
-func newEngine(ctx context.Context, n *Node) (e *engine, err error) {
+func newEngine(ctx context.Context, n *Node, listen string) (e *engine, err error) {
 	dbs := &databases{}
 	defer func() {
 		// The handshake panics when the ledger's hash is not the one in the block store.
@@ -90,7 +144,7 @@ func newEngine(ctx context.Context, n *Node) (e *engine, err error) {
 			err = errors.Join(err, dbs.close())
 		}
 	}()
-	conf := engineConfig(n.cfg, n.validator.GetAddress().String())
+	conf := engineConfig(n.cfg, n.validator.GetAddress().String(), listen)
 	if err := conf.ValidateBasic(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -124,13 +178,14 @@ func firstLine(r any) string {
 }
 
 // start makes it listen, and take part.
-func (e *engine) start(listen string) error {
+func (e *engine) start(address string) error {
 	if err := e.node.Start(); err != nil {
 		if _, ok := errors.AsType[*net.OpError](err); ok {
-			return fmt.Errorf("%w on %s for engine peers: %w", ErrListen, listen, err)
+			return fmt.Errorf("%w on %s for engine peers: %w", ErrListen, address, err)
 		}
 		return fmt.Errorf("starting engine: %w", err)
 	}
+	e.address = address
 	return nil
 }
 

@@ -15,7 +15,6 @@ import (
 
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
-	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
 
@@ -30,12 +29,6 @@ type Validator struct {
 	Name   string            // for people
 	PubKey ed25519.PublicKey // of its validator key, see NewValidatorKey
 	Power  int64             // its weight; 1 each in a community of equals
-}
-
-// NodeID returns the engine's name of a node: the first 20 bytes of the SHA-256 of its
-// network key, in hexadecimal. It stands before the @ in Config.Peers.
-func NodeID(pub ed25519.PublicKey) string {
-	return string(p2p.PubKeyToID(cmted25519.PubKey(pub)))
 }
 
 // GenesisDoc writes the genesis document of a new chain.

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,10 +48,12 @@ func newHome(name string) *home {
 	return h
 }
 
-// street is a community of nodes in this process, with real engines over loopback TCP and
-// real gossip.
+// street is a community of nodes in this process, with real engines in tunnels over loopback
+// and real gossip.
 type street struct {
 	t        testing.TB
+	listen   string
+	open     bool
 	chain    string
 	genesis  ledger.Genesis
 	doc      []byte
@@ -71,6 +71,8 @@ type member struct {
 
 	*Node
 	host     *p2p.Host
+	tunnels  *p2p.Tunnels
+	gone     atomic.Bool // to its own host, nobody is a member
 	topic    *p2p.Topic
 	cancel   context.CancelFunc
 	done     chan error
@@ -84,14 +86,25 @@ type streetOptions struct {
 	next                        time.Duration // wall time from now to the next gate
 	tweak                       func(i int, c *Config)
 	rules                       func(r *ledger.Rules)
+	listen                      string // default listenTCP
+	open                        bool   // the network lets everybody in, the engine does not
 }
+
+// The transports of a street.
+const (
+	listenTCP  = "/ip4/127.0.0.1/tcp/0"
+	listenQUIC = "/ip4/127.0.0.1/udp/0/quic-v1"
+)
 
 const topicName = "commonwatt/test/1"
 
 // newStreet makes the folders and keys of a community; start starts its nodes.
 func newStreet(t testing.TB, o streetOptions) *street {
 	t.Helper()
-	s := &street{t: t, chain: "sim-" + strings.Map(letters, t.Name())}
+	s := &street{t: t, chain: "sim-" + strings.Map(letters, t.Name()), listen: o.listen, open: o.open}
+	if s.listen == "" {
+		s.listen = listenTCP
+	}
 	s.chain = s.chain[:min(len(s.chain), 40)]
 	rules := ledger.DefaultRules()
 	rules.IntervalS, rules.LeadS = int64(o.interval/time.Second), 0
@@ -117,7 +130,7 @@ func newStreet(t testing.TB, o streetOptions) *street {
 		s.genesis.Founders = append(s.genesis.Founders, publicKey(m.network))
 		dir := filepath.Join(t.TempDir(), m.name)
 		m.cfg = Config{
-			Home: dir, NodeKey: m.network, Listen: "tcp://127.0.0.1:" + freePort(t),
+			Home: dir, NodeKey: m.network,
 			ValidatorKeyFile: filepath.Join(dir, "validator.key"), ValidatorStateFile: filepath.Join(dir, "validator.state"),
 			Log: testLog(t, m.name),
 		}
@@ -136,11 +149,6 @@ func newStreet(t testing.TB, o streetOptions) *street {
 	}
 	for i, m := range s.nodes {
 		m.cfg.Genesis = s.doc
-		for _, o := range s.nodes {
-			if o != m {
-				m.cfg.Peers = append(m.cfg.Peers, o.address())
-			}
-		}
 		if o.tweak != nil {
 			o.tweak(i, &m.cfg)
 		}
@@ -155,10 +163,6 @@ func newStreet(t testing.TB, o streetOptions) *street {
 		}
 	})
 	return s
-}
-
-func (m *member) address() string {
-	return NodeID(m.network.Public().(ed25519.PublicKey)) + "@" + strings.TrimPrefix(m.cfg.Listen, "tcp://")
 }
 
 // TestMain waits for the goroutines of all tests to end: the engine's gossip may sleep for
@@ -210,22 +214,6 @@ func (w *logWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// freePort finds a port below the ephemeral range, where an outgoing connection of another
-// test cannot take it between here and its use.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000)))
-		if err == nil {
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 func (s *street) start(nodes ...*member) {
 	s.t.Helper()
 	for _, m := range nodes {
@@ -251,13 +239,17 @@ func (m *member) start() {
 		}
 	}
 	m.host, err = p2p.New(p2p.Config{
-		Key: m.network, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Bootstrap: boot,
+		Key: m.network, Listen: []string{m.s.listen}, Bootstrap: boot,
 		Member: func(pub ed25519.PublicKey) (ok bool) {
 			n.Read(func(s *ledger.State) { ok = s.IsMember(pub) })
-			return ok
+			return (ok || m.s.open) && !m.gone.Load()
 		},
+		Log: m.cfg.Log,
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if m.tunnels, err = m.host.Tunnel(TunnelProtocol, TunnelsPerPeer); err != nil {
 		t.Fatal(err)
 	}
 	m.topic, err = m.host.Join(topicName, MaxBundleBytes,
@@ -271,7 +263,7 @@ func (m *member) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel, m.done = cancel, make(chan error, 1)
-	go func() { m.done <- n.Run(ctx) }()
+	go func() { m.done <- n.Run(ctx, m.tunnels) }()
 }
 
 // stop ends the node and returns what Run did.

@@ -40,9 +40,10 @@ type Node struct {
 	results resultChain
 	waiting atomic.Int64 // questions that wait for news
 
-	engine atomic.Pointer[engine] // nil before Run, and after
-	ran    atomic.Bool
-	failed chan error // capacity 1: why the node must end
+	network Network                // of Run
+	engine  atomic.Pointer[engine] // nil before Run, and after
+	ran     atomic.Bool
+	failed  chan error // capacity 1: why the node must end
 
 	closedMonths chan struct{} // capacity 1: some have been closed since it was last looked
 	last         atomic.Int64
@@ -91,28 +92,28 @@ func New(cfg Config) (*Node, error) {
 // LedgerFile is where a node keeps the ledger, for store.Check.
 func LedgerFile(home string) string { return filepath.Join(home, "ledger.db") }
 
-// Run takes part until ctx ends (then it returns nil) or the node has to end by itself
-// (C7). It may be called once, and closes the node.
-func (n *Node) Run(ctx context.Context) (err error) {
+// Run takes part, over a network, until ctx ends (then it returns nil) or the node has to
+// end by itself (C7). It may be called once, and closes the node. The network may be nil:
+// then there is nobody else.
+func (n *Node) Run(ctx context.Context, network Network) (err error) {
 	if n.ran.Swap(true) {
 		return ErrClosed
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
+	if n.network = network; network == nil {
+		n.network = alone{}
+	}
 	if !n.awaitGenesis(ctx) {
 		return nil
 	}
-	e, err := newEngine(ctx, n)
+	e, err := startEngine(ctx, n)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	n.engine.Store(e)
-	if err := e.start(n.cfg.Listen); err != nil {
-		n.engine.Store(nil)
-		return errors.Join(err, e.stop())
-	}
+	n.network.Serve(e.address)
 	height, _ := n.book.tip()
 	n.log.InfoContext(ctx, "consensus started", "chain", n.doc.ChainID, "height", height,
 		"validator", n.isValidator(), "node", string(e.node.NodeInfo().ID()))
@@ -123,14 +124,14 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if n.cfg.Retention > 0 {
 		g.Go(func() error { return n.prune(ctx) })
 	}
-	for _, p := range n.cfg.Peers {
-		g.Go(func() error { return n.keepDialled(ctx, e, p) })
-	}
+	g.Go(func() error { return n.watchPeers(ctx, e) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
+			n.network.Serve("") // whoever waits for a peer need not any more
 			return nil
 		case err := <-n.failed:
+			n.network.Serve("")
 			return err
 		}
 	})

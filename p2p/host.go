@@ -153,12 +153,9 @@ func (h *Host) start(cfg Config, addrs parsed) error {
 	}
 	h.Handle(ReachProtocol, maxReach*(2+maxAddrBytes), h.reach.answer)
 	h.Handle(AddressProtocol, (maxRecords+1)*digestBytes, h.book.answer)
-	// Listening comes last: whoever reaches us finds everything in place. Each address
-	// separately, because libp2p is content if one of many succeeds.
-	for _, a := range addrs.listen {
-		if err := h.host.Network().Listen(a); err != nil {
-			return fmt.Errorf("%w on %s: %w", ErrListen, a, err)
-		}
+	// Listening comes last: whoever reaches us finds everything in place.
+	if err := h.listen(addrs.listen); err != nil {
+		return err
 	}
 	for _, info := range addrs.bootstrap {
 		if info.ID != h.host.ID() {

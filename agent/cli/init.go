@@ -16,9 +16,9 @@ import (
 )
 
 type initOptions struct {
-	dir, name, found, definition, address, api, engine string
-	unit                                               uint8
-	gossipPort                                         int
+	dir, name, found, definition, address, api string
+	unit                                       uint8
+	networkPort                                int
 }
 
 func newInit(s streams) *cobra.Command {
@@ -46,8 +46,7 @@ put its community.json, and the admission.txt that it made for you, into the fol
 	f.StringVar(&o.address, "address", "tcp://127.0.0.1:502", "where that meter is: tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC")
 	f.Uint8Var(&o.unit, "unit", 1, "its Modbus unit id")
 	f.StringVar(&o.api, "page", "127.0.0.1:8600", "host:port of the page")
-	f.StringVar(&o.engine, "engine", "127.0.0.1:8601", "host:port of the ledger's engine")
-	f.IntVar(&o.gossipPort, "gossip-port", 8602, "TCP and UDP port of the gossip network")
+	f.IntVar(&o.networkPort, "network-port", 8602, "TCP and UDP port for the other homes")
 	return c
 }
 
@@ -91,9 +90,7 @@ func (o *initOptions) run(s streams) error {
 	}
 	err = household.WriteConfig(o.dir, household.Config{
 		Name: o.name, Role: role, Clock: clock,
-		Listen: household.ListenConfig{API: o.api, Engine: o.engine, Gossip: []string{
-			fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", o.gossipPort), fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", o.gossipPort),
-		}},
+		Listen: household.ListenConfig{API: o.api, Network: household.NetworkAddresses(o.networkPort)},
 		Peers:  household.PeersConfig{MDNS: true},
 		Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: o.definition, Address: o.address, Unit: o.unit}},
 	})

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,28 +23,35 @@ func isAddressInUse(err error) bool {
 // portProblem says which port is taken, by whom if that can be known, and how to
 // choose another.
 func portProblem(err error, cfg household.Config, file string) error {
-	type listener struct{ key, addr string }
-	all := []listener{{"listen.api", cfg.Listen.API}, {"listen.engine", cfg.Listen.Engine}}
-	for _, g := range cfg.Listen.Gossip {
-		if parts := strings.Split(g, "/"); len(parts) == 5 && parts[3] == "tcp" { // /ip4/ADDRESS/tcp/PORT
-			all = append(all, listener{"listen.gossip", net.JoinHostPort(parts[2], parts[4])})
+	type listener struct{ key, network, addr string }
+	all := []listener{{"listen.api", "tcp", cfg.Listen.API}}
+	for _, a := range cfg.Listen.Network {
+		// /ip4/ADDRESS/tcp/PORT or /ip4/ADDRESS/udp/PORT/quic-v1
+		if parts := strings.Split(a, "/"); len(parts) >= 5 && (parts[3] == "tcp" || parts[3] == "udp") {
+			all = append(all, listener{"listen.network", parts[3], net.JoinHostPort(parts[2], parts[4])})
 		}
 	}
 	for _, l := range all {
-		if !taken(l.addr) {
+		if !taken(l.network, l.addr) {
 			continue
 		}
 		return &problem{
-			exitFailed, fmt.Errorf("port %s is in use%s", l.addr, holder(l.addr)),
+			exitFailed, fmt.Errorf("%sport %s is in use%s", map[string]string{"udp": "UDP "}[l.network], l.addr, holder(l.network, l.addr)),
 			fmt.Sprintf("change %s in %s, or end the other program", l.key, file),
 		}
 	}
-	return &problem{exitFailed, err, "change listen.gossip in " + file + ", or end the other program"}
+	return &problem{exitFailed, err, "change listen.network in " + file + ", or end the other program"}
 }
 
 // taken says whether nobody else can listen there now.
-func taken(addr string) bool {
-	l, err := net.Listen("tcp", addr) //nolint:noctx // at once, on this machine
+func taken(network, addr string) bool {
+	var l io.Closer
+	var err error
+	if network == "udp" {
+		l, err = net.ListenPacket(network, addr) //nolint:noctx // at once, on this machine
+	} else {
+		l, err = net.Listen(network, addr) //nolint:noctx // at once, on this machine
+	}
 	if err != nil {
 		return errors.Is(err, syscall.EADDRINUSE)
 	}
@@ -52,7 +60,7 @@ func taken(addr string) bool {
 
 // holder names the process that listens at an address: " by name (process 12)". It is
 // empty where the system does not say, for example of another user's process.
-func holder(addr string) string {
+func holder(network, addr string) string {
 	_, portText, err := net.SplitHostPort(addr)
 	if err != nil {
 		return ""
@@ -61,7 +69,7 @@ func holder(addr string) string {
 	if err != nil {
 		return ""
 	}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, table := range []string{"/proc/net/" + network, "/proc/net/" + network + "6"} {
 		if inode := listening(table, port); inode != "" {
 			return owner(inode)
 		}
@@ -71,15 +79,18 @@ func holder(addr string) string {
 
 // listening finds the socket that listens at a port in one of the kernel's tables.
 func listening(table string, port uint64) (inode string) {
-	f, err := os.Open(table) //nolint:gosec // one of two fixed names
+	f, err := os.Open(table) //nolint:gosec // one of four fixed names
 	if err != nil {
 		return ""
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	const listen = "0A"
+	state := "0A"   // it listens
+	if strings.Contains(table, "udp") {
+		state = "07" // it is bound
+	}
 	suffix := fmt.Sprintf(":%04X", port)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 9 && strings.HasSuffix(fields[1], suffix) && fields[3] == listen {
+		if fields := strings.Fields(lines.Text()); len(fields) > 9 && strings.HasSuffix(fields[1], suffix) && fields[3] == state {
 			return fields[9]
 		}
 	}

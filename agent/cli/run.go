@@ -77,7 +77,8 @@ type gateway struct {
 
 	keeper *access.Keeper // nil: the page is open
 
-	topic *p2p.Topic
+	topic   *p2p.Topic
+	tunnels *p2p.Tunnels
 }
 
 func runHome(ctx context.Context, version, dir, level string, s streams) error {
@@ -122,7 +123,6 @@ func (g *gateway) open(version string) error {
 	g.node, err = consensus.New(consensus.Config{
 		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
 		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
-		Listen: "tcp://" + g.cfg.Listen.Engine, Peers: g.cfg.Peers.Engine,
 		Publish: func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
 		Log:     g.log.With("room", "consensus"),
 	})
@@ -159,7 +159,7 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 	}
 	var err error
 	g.host, err = p2p.New(p2p.Config{
-		Key: keys.Network, Listen: g.cfg.Listen.Gossip, Bootstrap: g.cfg.Peers.Gossip, MDNS: mdns,
+		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,
 		AddressFile: filepath.Join(g.dir, household.AddressFile),
 		Member: func(pub ed25519.PublicKey) (member bool) {
 			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
@@ -168,6 +168,9 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 		Log: g.log.With("room", "p2p"),
 	})
 	if err != nil {
+		return err
+	}
+	if g.tunnels, err = g.host.Tunnel(consensus.TunnelProtocol, consensus.TunnelsPerPeer); err != nil {
 		return err
 	}
 	g.topic, err = g.host.Join("commonwatt/"+chain+"/"+gossipFormat, consensus.MaxBundleBytes,
@@ -206,7 +209,7 @@ func (g *gateway) run(ctx context.Context) error {
 	defer stopLedger()
 	ended := make(chan error, 1)
 	homes, ctx := errgroup.WithContext(ctx)
-	go func() { ended <- g.node.Run(ledgerCtx) }()
+	go func() { ended <- g.node.Run(ledgerCtx, g.tunnels) }()
 	homes.Go(func() error { return g.home.Run(ctx) })
 	homes.Go(func() error { return g.page.Run(ctx) })
 	homes.Go(func() error { return g.expel(ctx) })

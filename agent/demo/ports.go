@@ -11,21 +11,19 @@ type ports struct {
 	base int
 }
 
-// Offsets from the base: pages, engines and gossip of up to MaxHomes homes, then
-// firmware-sim's servers.
+// Offsets from the base: pages and network of up to MaxHomes homes, then firmware-sim's
+// servers.
 const (
-	portsPage   = 1
-	portsEngine = 40
-	portsGossip = 80
-	portsSim    = 120
-	portsAll    = 124
+	portsPage    = 1
+	portsNetwork = 80
+	portsSim     = 120
+	portsAll     = 124
 )
 
 func (p ports) at(offset int) string { return fmt.Sprintf("127.0.0.1:%d", p.base+offset) }
 
-func (p ports) api(i int) string    { return p.at(portsPage + i) }
-func (p ports) engine(i int) string { return p.at(portsEngine + i) }
-func (p ports) gossip(i int) int    { return p.base + portsGossip + i }
+func (p ports) api(i int) string  { return p.at(portsPage + i) }
+func (p ports) network(i int) int { return p.base + portsNetwork + i }
 
 // choosePorts finds a range in which every port that is needed is free.
 func choosePorts(homes int) (ports, error) {
@@ -39,7 +37,7 @@ func choosePorts(homes int) (ports, error) {
 
 func (p ports) free(homes int) bool {
 	for i := range homes {
-		for _, offset := range []int{portsPage + i, portsEngine + i, portsGossip + i} {
+		for _, offset := range []int{portsPage + i, portsNetwork + i} {
 			if !canListen(p.at(offset)) {
 				return false
 			}

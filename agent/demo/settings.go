@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/household"
-	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/p2p"
 )
 
@@ -73,28 +72,26 @@ func (s *street) writeSimulatedHome(b *strings.Builder, h home) {
 // writeAgents writes every home's agent.yaml: the ports of this start, and how to
 // reach the others and the meters.
 func (s *street) writeAgents() error {
-	var engines, gossips []string
+	var addresses []string
 	for i, h := range s.plan.Homes {
 		keys, err := household.LoadKeys(h.dir(s.opt.Dir))
 		if err != nil {
 			return err
 		}
-		pub := keys.Network.Public().(ed25519.PublicKey)
-		id, err := p2p.IDOf(pub)
+		id, err := p2p.IDOf(keys.Network.Public().(ed25519.PublicKey))
 		if err != nil {
 			return err
 		}
-		engines = append(engines, consensus.NodeID(pub)+"@"+s.ports.engine(i))
-		gossips = append(gossips, fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1/p2p/%s", s.ports.gossip(i), id))
+		addresses = append(addresses, fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1/p2p/%s", s.ports.network(i), id))
 	}
 	for i, h := range s.plan.Homes {
 		c := household.Config{
 			Name: h.Name, Role: h.role(), Log: "info", Clock: household.ClockTrusted, Access: household.AccessOpen,
-			Listen: household.ListenConfig{API: s.ports.api(i), Engine: s.ports.engine(i), Gossip: []string{
-				fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", s.ports.gossip(i)),
-				fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", s.ports.gossip(i)),
+			Listen: household.ListenConfig{API: s.ports.api(i), Network: []string{
+				fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", s.ports.network(i)),
+				fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", s.ports.network(i)),
 			}},
-			Peers: household.PeersConfig{Engine: others(engines, i), Gossip: others(gossips, i)},
+			Peers: household.PeersConfig{Bootstrap: others(addresses, i)},
 		}
 		for _, d := range h.Devices {
 			m := household.MeterConfig{Role: d.Role, Definition: d.Definition, Unit: d.Unit, Address: "tcp://" + s.ready.Modbus}

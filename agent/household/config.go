@@ -34,10 +34,9 @@ type Config struct {
 
 // ListenConfig names the ports of this agent.
 type ListenConfig struct {
-	API    string   `yaml:"api"`    // host:port of the page and the JSON API
-	Engine string   `yaml:"engine"` // host:port of the consensus engine
-	Gossip []string `yaml:"gossip"` // libp2p multiaddrs
-	Hosts  []string `yaml:"hosts"`  // further host names under which the page is reached
+	API     string   `yaml:"api"`     // host:port of the page and the JSON API
+	Network []string `yaml:"network"` // libp2p multiaddrs
+	Hosts   []string `yaml:"hosts"`   // further host names under which the page is reached
 
 	TLS        string `yaml:"tls"`        // of the page: auto or on; empty is auto
 	Operations string `yaml:"operations"` // host:port on loopback for metrics and profiles; empty: off
@@ -45,9 +44,8 @@ type ListenConfig struct {
 
 // PeersConfig names whom to call first.
 type PeersConfig struct {
-	Engine []string `yaml:"engine"` // id@host:port
-	Gossip []string `yaml:"gossip"` // multiaddrs with /p2p/ID
-	MDNS   bool     `yaml:"mdns"`   // find homes on the local network
+	Bootstrap []string `yaml:"bootstrap"` // multiaddrs with /p2p/ID
+	MDNS      bool     `yaml:"mdns"`      // find homes on the local network
 }
 
 // The roles of meters. The connection's is the one that is settled.
@@ -172,6 +170,14 @@ func checkKeys(n ast.Node, t reflect.Type, path string, depth int) *ConfigError 
 	return nil
 }
 
+// renamed are keys that there were once.
+var renamed = map[string]string{
+	"listen.gossip": "is called listen.network now",
+	"listen.engine": "is no key any more: the ledger's engine uses listen.network; remove it",
+	"peers.gossip":  "is called peers.bootstrap now",
+	"peers.engine":  "is no key any more: the ledger's engine reaches the homes of peers.bootstrap; remove it",
+}
+
 func checkKey(v *ast.MappingValueNode, t reflect.Type, path string, depth int) *ConfigError {
 	if t.Kind() != reflect.Struct {
 		return nil
@@ -187,6 +193,9 @@ func checkKey(v *ast.MappingValueNode, t reflect.Type, path string, depth int) *
 			return checkKeys(v.Value, f.Type, join(path, key), depth+1)
 		}
 		allowed = append(allowed, name)
+	}
+	if text, ok := renamed[join(path, key)]; ok {
+		return &ConfigError{Line: line(v.Key), Key: join(path, key), Text: text}
 	}
 	return &ConfigError{
 		Line: line(v.Key), Key: join(path, key),

@@ -1,7 +1,6 @@
 package household
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net"
 	"slices"
@@ -60,15 +59,12 @@ func (c *Config) validateListen() *ConfigError {
 	if !isHostPort(l.API, 0) {
 		return bad("listen.api", "got %q, want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600", l.API)
 	}
-	if !isHostPort(l.Engine, 1) {
-		return bad("listen.engine", "got %q, want host:port with a port from 1 to 65535, such as 0.0.0.0:8601", l.Engine)
+	if len(l.Network) == 0 || len(l.Network) > maxPeers {
+		return bad("listen.network", "got %d multiaddrs, want 1 to %d, such as /ip4/0.0.0.0/tcp/8602", len(l.Network), maxPeers)
 	}
-	if len(l.Gossip) == 0 || len(l.Gossip) > maxPeers {
-		return bad("listen.gossip", "got %d multiaddrs, want 1 to %d, such as /ip4/0.0.0.0/tcp/8602", len(l.Gossip), maxPeers)
-	}
-	for i, a := range l.Gossip {
+	for i, a := range l.Network {
 		if !isMultiaddr(a) {
-			return bad(fmt.Sprintf("listen.gossip[%d]", i), "got %q, want a multiaddr such as /ip4/0.0.0.0/tcp/8602", a)
+			return bad(fmt.Sprintf("listen.network[%d]", i), "got %q, want a multiaddr such as /ip4/0.0.0.0/tcp/8602", a)
 		}
 	}
 	for i, name := range l.Hosts {
@@ -81,18 +77,12 @@ func (c *Config) validateListen() *ConfigError {
 
 func (c *Config) validatePeers() *ConfigError {
 	p := &c.Peers
-	if n := max(len(p.Engine), len(p.Gossip)); n > maxPeers {
-		return bad("peers", "got %d, want at most %d of a kind", n, maxPeers)
+	if n := len(p.Bootstrap); n > maxPeers {
+		return bad("peers.bootstrap", "got %d, want at most %d", n, maxPeers)
 	}
-	for i, peer := range p.Engine {
-		id, addr, _ := strings.Cut(peer, "@")
-		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 20 || !isHostPort(addr, 1) || strings.HasPrefix(addr, ":") {
-			return bad(fmt.Sprintf("peers.engine[%d]", i), "got %q, want ID@host:port with an id of 40 hexadecimal digits", peer)
-		}
-	}
-	for i, peer := range p.Gossip {
+	for i, peer := range p.Bootstrap {
 		if !isMultiaddr(peer) || !strings.Contains(peer, "/p2p/") {
-			return bad(fmt.Sprintf("peers.gossip[%d]", i), "got %q, want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...", peer)
+			return bad(fmt.Sprintf("peers.bootstrap[%d]", i), "got %q, want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...", peer)
 		}
 	}
 	return nil

@@ -28,20 +28,15 @@ listen:
   api: {{quote .Listen.API}}      # the page and the JSON API
   tls: {{.Listen.TLS}}                # auto: with a certificate of its own where others than this machine can reach it; on: always
   operations: {{quote .Listen.Operations}}           # metrics and profiles, such as 127.0.0.1:8603; only on this machine; empty: off
-  engine: {{quote .Listen.Engine}}  # the ledger's engine, for other homes
-  gossip:                  # libp2p: orders and meter reports
-{{- range .Listen.Gossip}}
+  network:                 # libp2p: everything between homes, by TCP and by QUIC (UDP)
+{{- range .Listen.Network}}
     - {{quote .}}
 {{- end}}
   hosts: [{{range $i, $h := .Listen.Hosts}}{{if $i}}, {{end}}{{quote $h}}{{end}}]  # further names under which the page is reached, such as house.local
 
 peers:                     # whom to call first
-  engine: {{if not .Peers.Engine}}[]{{end}}
-{{- range .Peers.Engine}}
-    - {{quote .}}
-{{- end}}
-  gossip: {{if not .Peers.Gossip}}[]{{end}}
-{{- range .Peers.Gossip}}
+  bootstrap: {{if not .Peers.Bootstrap}}[]{{end}}
+{{- range .Peers.Bootstrap}}
     - {{quote .}}
 {{- end}}
   mdns: {{.Peers.MDNS}}              # find homes on the local network
@@ -136,7 +131,7 @@ func WriteConfig(dir string, c Config) error {
 
 // plain makes an empty list and none the same.
 func plain(c Config) Config {
-	for _, list := range []*[]string{&c.Listen.Gossip, &c.Listen.Hosts, &c.Peers.Engine, &c.Peers.Gossip} {
+	for _, list := range []*[]string{&c.Listen.Network, &c.Listen.Hosts, &c.Peers.Bootstrap} {
 		*list = append([]string(nil), *list...)
 	}
 	c.Controls = append([]ControlConfig(nil), c.Controls...)

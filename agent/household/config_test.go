@@ -2,6 +2,7 @@ package household
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,13 +17,10 @@ const whole = `name: "Number 1"
 role: validator
 listen:
   api: 127.0.0.1:8600
-  engine: 127.0.0.1:8601
-  gossip:
+  network:
     - /ip4/0.0.0.0/tcp/8602
 peers:
-  engine:
-    - 0123456789abcdef0123456789abcdef01234567@192.168.1.20:8601
-  gossip:
+  bootstrap:
     - /ip4/192.168.1.20/tcp/8602/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8
   mdns: true
 meters:
@@ -41,40 +39,42 @@ func TestConfigErrors(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
-		"nothing wrong":            {"", "", ""},
-		"typo at the top":          {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days"},
-		"typo in a section":        {"  engine: 127", "  engin: 127", ":5: listen.engin: unknown key, want one of api, engine, gossip, hosts, tls, operations"},
-		"typo in a list":           {"    unit: 1", "    units: 1", ":18: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
-		"no name":                  {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
-		"long name":                {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},
-		"name with a bell":         {"Number 1", `Number\a`, `:1: name: got "Number\a", want 1 to 50 printable characters`},
-		"wrong role":               {"role: validator", "role: king", `:2: role: got "king", want validator or replica`},
-		"no role":                  {"role: validator\n", "", `: role: got "", want validator or replica`},
-		"no port":                  {"127.0.0.1:8600", "127.0.0.1", `:4: listen.api: got "127.0.0.1", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
-		"port too high":            {"127.0.0.1:8601", "127.0.0.1:86010", `:5: listen.engine: got "127.0.0.1:86010", want host:port with a port from 1 to 65535, such as 0.0.0.0:8601`},
-		"port by name":             {"127.0.0.1:8600", "127.0.0.1:http", `:4: listen.api: got "127.0.0.1:http", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
-		"gossip is no multiaddr":   {"/ip4/0.0.0.0/tcp/8602\n", "0.0.0.0:8602\n", `:7: listen.gossip[0]: got "0.0.0.0:8602", want a multiaddr such as /ip4/0.0.0.0/tcp/8602`},
-		"no gossip":                {"gossip:\n    - /ip4/0.0.0.0/tcp/8602\n", "gossip: []\n", ":6: listen.gossip: got 0 multiaddrs, want 1 to 64, such as /ip4/0.0.0.0/tcp/8602"},
-		"a host that is none":      {"  engine: 127", "  hosts: [\"a b\"]\n  engine: 127", `:5: listen.hosts[0]: got "a b", want a host name such as house.local`},
-		"engine peer without host": {"192.168.1.20:8601", ":8601", `:10: peers.engine[0]: got "0123456789abcdef0123456789abcdef01234567@:8601", want ID@host:port with an id of 40 hexadecimal digits`},
-		"engine peer without id":   {"0123456789abcdef0123456789abcdef01234567@", "", `:10: peers.engine[0]: got "192.168.1.20:8601", want ID@host:port with an id of 40 hexadecimal digits`},
-		"gossip peer without id":   {"/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8", "", `:12: peers.gossip[0]: got "/ip4/192.168.1.20/tcp/8602", want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...`},
-		"wrong role of a meter":    {"role: solar", "role: wind", `:19: meters[1].role: got "wind", want connection, solar or battery`},
-		"no role of a meter":       {"role: solar\n    definition", "definition", `:19: meters[1].role: got "", want connection, solar or battery`},
-		"two connections":          {"role: solar", "role: connection", ":15: meters: got 2 meters of role connection, want exactly 1: it is the one that is settled"},
-		"no connection":            {"role: connection", "role: battery", ":15: meters: got 0 meters of role connection, want exactly 1: it is the one that is settled"},
-		"no definition":            {"definition: tasmota", `definition: ""`, ":20: meters[1].definition: got \"\", want one that `commonwatt meter list` shows"},
-		"no address":               {"    address: mqtt://192.168.1.10:1883/roof\n", "", `:19: meters[1].address: got "", want an address such as tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC, see ` + "`commonwatt meter read --help`" + ``},
-		"unit is no number":        {"unit: 1", "unit: one", ":18: "},
-		"unit too high":            {"unit: 1", "unit: 256", ":18: "},
-		"a word where a list goes": {"gossip:\n    - /ip4/0.0.0.0/tcp/8602\n", "gossip: here\n", ":6: "},
-		"wrong level":              {"log: info", "log: loud", `:22: log: got "loud", want debug, info, warn or error`},
-		"the same key twice":       {"log: info", "log: info\nlog: warn", ":23: "},
-		"no YAML":                  {"listen:", "listen: [", ":8: "},
-		"an alias":                 {"role: validator", "role: &r validator", ":2: role: anchors, aliases and tags are not allowed, want the value itself"},
-		"a second document":        {"log: info", "---\nlog: info", ":23: a second document begins here, want one"},
-		"empty":                    {whole, "", `: name: got "", want 1 to 50 printable characters`},
-		"a list":                   {whole, "- a\n", ":1: "},
+		"nothing wrong":              {"", "", ""},
+		"typo at the top":            {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days"},
+		"typo in a section":          {"  network:", "  netwrok:", ":5: listen.netwrok: unknown key, want one of api, network, hosts, tls, operations"},
+		"typo in a list":             {"    unit: 1", "    units: 1", ":15: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
+		"no name":                    {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
+		"long name":                  {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},
+		"name with a bell":           {"Number 1", `Number\a`, `:1: name: got "Number\a", want 1 to 50 printable characters`},
+		"wrong role":                 {"role: validator", "role: king", `:2: role: got "king", want validator or replica`},
+		"no role":                    {"role: validator\n", "", `: role: got "", want validator or replica`},
+		"no port":                    {"127.0.0.1:8600", "127.0.0.1", `:4: listen.api: got "127.0.0.1", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
+		"port too high":              {"127.0.0.1:8600", "127.0.0.1:86010", `:4: listen.api: got "127.0.0.1:86010", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
+		"port by name":               {"127.0.0.1:8600", "127.0.0.1:http", `:4: listen.api: got "127.0.0.1:http", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
+		"network is no multiaddr":    {"/ip4/0.0.0.0/tcp/8602\n", "0.0.0.0:8602\n", `:6: listen.network[0]: got "0.0.0.0:8602", want a multiaddr such as /ip4/0.0.0.0/tcp/8602`},
+		"no network":                 {"network:\n    - /ip4/0.0.0.0/tcp/8602\n", "network: []\n", ":5: listen.network: got 0 multiaddrs, want 1 to 64, such as /ip4/0.0.0.0/tcp/8602"},
+		"a host that is none":        {"  network:", "  hosts: [\"a b\"]\n  network:", `:5: listen.hosts[0]: got "a b", want a host name such as house.local`},
+		"a key of old, the engine's": {"  network:", "  engine: 127.0.0.1:8601\n  network:", ":5: listen.engine: is no key any more: the ledger's engine uses listen.network; remove it"},
+		"a key of old, gossip":       {"  network:", "  gossip:", ":5: listen.gossip: is called listen.network now"},
+		"peers of old, the engine's": {"  bootstrap:", "  engine: []\n  bootstrap:", ":8: peers.engine: is no key any more: the ledger's engine reaches the homes of peers.bootstrap; remove it"},
+		"peers of old, gossip":       {"  bootstrap:", "  gossip:", ":8: peers.gossip: is called peers.bootstrap now"},
+		"peer without id":            {"/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8", "", `:9: peers.bootstrap[0]: got "/ip4/192.168.1.20/tcp/8602", want a multiaddr with the peer's id, such as /ip4/192.168.1.20/tcp/8602/p2p/12D3Koo...`},
+		"wrong role of a meter":      {"role: solar", "role: wind", `:16: meters[1].role: got "wind", want connection, solar or battery`},
+		"no role of a meter":         {"role: solar\n    definition", "definition", `:16: meters[1].role: got "", want connection, solar or battery`},
+		"two connections":            {"role: solar", "role: connection", ":12: meters: got 2 meters of role connection, want exactly 1: it is the one that is settled"},
+		"no connection":              {"role: connection", "role: battery", ":12: meters: got 0 meters of role connection, want exactly 1: it is the one that is settled"},
+		"no definition":              {"definition: tasmota", `definition: ""`, ":17: meters[1].definition: got \"\", want one that `commonwatt meter list` shows"},
+		"no address":                 {"    address: mqtt://192.168.1.10:1883/roof\n", "", `:16: meters[1].address: got "", want an address such as tcp://HOST:PORT or mqtt://HOST:PORT/TOPIC, see ` + "`commonwatt meter read --help`" + ``},
+		"unit is no number":          {"unit: 1", "unit: one", ":15: "},
+		"unit too high":              {"unit: 1", "unit: 256", ":15: "},
+		"a word where a list goes":   {"network:\n    - /ip4/0.0.0.0/tcp/8602\n", "network: here\n", ":5: "},
+		"wrong level":                {"log: info", "log: loud", `:19: log: got "loud", want debug, info, warn or error`},
+		"the same key twice":         {"log: info", "log: info\nlog: warn", ":20: "},
+		"no YAML":                    {"listen:", "listen: [", ":7: "},
+		"an alias":                   {"role: validator", "role: &r validator", ":2: role: anchors, aliases and tags are not allowed, want the value itself"},
+		"a second document":          {"log: info", "---\nlog: info", ":20: a second document begins here, want one"},
+		"empty":                      {whole, "", `: name: got "", want 1 to 50 printable characters`},
+		"a list":                     {whole, "- a\n", ":1: "},
 	} {
 		text := strings.Replace(whole, c.old, c.new, 1)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -125,10 +125,10 @@ func TestMeterConfigErrors(t *testing.T) {
 		change func(m *MeterConfig)
 		want   string
 	}{
-		"unknown definition": {func(m *MeterConfig) { m.Definition = "eastron-sdm631" }, `:34: meters[1].definition: got "eastron-sdm631", want one of the `},
-		"wrong protocol":     {func(m *MeterConfig) { m.Address = "mqtt://127.0.0.1:1883/x" }, `:35: meters[1].address: got "mqtt://127.0.0.1:1883/x", want an address beginning with tcp://`},
-		"port out of range":  {func(m *MeterConfig) { m.Address = "tcp://127.0.0.1:99999" }, `:35: meters[1].address: got "tcp://127.0.0.1:99999", want a host and a port from 1 to 65535`},
-		"impossible unit":    {func(m *MeterConfig) { m.Unit = 250 }, `:36: meters[1].unit: got "250", want 1 to 247`},
+		"unknown definition": {func(m *MeterConfig) { m.Definition = "eastron-sdm631" }, `meters[1].definition: got "eastron-sdm631", want one of the `},
+		"wrong protocol":     {func(m *MeterConfig) { m.Address = "mqtt://127.0.0.1:1883/x" }, `meters[1].address: got "mqtt://127.0.0.1:1883/x", want an address beginning with tcp://`},
+		"port out of range":  {func(m *MeterConfig) { m.Address = "tcp://127.0.0.1:99999" }, `meters[1].address: got "tcp://127.0.0.1:99999", want a host and a port from 1 to 65535`},
+		"impossible unit":    {func(m *MeterConfig) { m.Unit = 250 }, `meters[1].unit: got "250", want 1 to 247`},
 	} {
 		cfg := config("eastron-sdm630", nowhere)
 		cfg.Meters = append(cfg.Meters, MeterConfig{Role: RoleSolar, Definition: "eastron-sdm630", Address: nowhere, Unit: 2})
@@ -141,8 +141,20 @@ func TestMeterConfigErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = New(tw.options(0, read))
-		if ce := (*ConfigError)(nil); !errors.As(err, &ce) || !strings.HasPrefix(err.Error(), filepath.Join(tw.dirs[0], ConfigFile)+c.want) {
-			t.Errorf("%s:\n got %v\nwant %s", name, err, c.want)
+		path := filepath.Join(tw.dirs[0], ConfigFile)
+		raw, rerr := os.ReadFile(path)
+		if rerr != nil {
+			t.Fatal(rerr)
+		}
+		ce := (*ConfigError)(nil)
+		if !errors.As(err, &ce) {
+			t.Errorf("%s: got %v, want a *ConfigError", name, err)
+			continue
+		}
+		want := fmt.Sprintf("%s:%d: %s", path, ce.Line, c.want)
+		_, key, _ := strings.Cut(ce.Key, ".")
+		if lines := strings.Split(string(raw), "\n"); !strings.HasPrefix(err.Error(), want) || !strings.Contains(lines[max(ce.Line, 1)-1], key+":") {
+			t.Errorf("%s:\n got %v\nwant %s, on the line of %s", name, err, want, key)
 		}
 	}
 }
@@ -166,14 +178,13 @@ func TestConfigRoundTrip(t *testing.T) {
 		c := Config{
 			Name: nasty.Draw(t, "name"), Role: rapid.SampledFrom([]string{"validator", "replica"}).Draw(t, "role"),
 			Listen: ListenConfig{
-				API: "127.0.0.1:8600", Engine: rapid.SampledFrom([]string{":8601", "[::1]:1", "a:1"}).Draw(t, "engine"),
-				Gossip: append([]string{"/ip4/0.0.0.0/tcp/1"}, list(t, "gossip", rapid.Map(nasty, func(s string) string { return "/" + s }))...),
-				Hosts:  list(t, "hosts", nasty),
+				API:     rapid.SampledFrom([]string{"127.0.0.1:8600", ":8601", "[::1]:1", "a:1"}).Draw(t, "api"),
+				Network: append([]string{"/ip4/0.0.0.0/tcp/1"}, list(t, "network", rapid.Map(nasty, func(s string) string { return "/" + s }))...),
+				Hosts:   list(t, "hosts", nasty),
 			},
 			Peers: PeersConfig{
-				Engine: list(t, "peers", rapid.Just("0123456789abcdef0123456789abcdef01234567@h:1")),
-				Gossip: list(t, "peers", rapid.Map(nasty, func(s string) string { return "/" + s + "/p2p/x" })),
-				MDNS:   rapid.Bool().Draw(t, "mdns"),
+				Bootstrap: list(t, "peers", rapid.Map(nasty, func(s string) string { return "/" + s + "/p2p/x" })),
+				MDNS:      rapid.Bool().Draw(t, "mdns"),
 			},
 			Meters: []MeterConfig{{Role: RoleConnection, Definition: nasty.Draw(t, "definition"), Address: nasty.Draw(t, "address"), Unit: rapid.Uint8().Draw(t, "unit"), Username: access.Draw(t, "username"), PasswordFile: access.Draw(t, "password_file"), ServerName: access.Draw(t, "server_name")}},
 			Log:    rapid.SampledFrom([]string{"", "debug", "info", "warn", "error"}).Draw(t, "log"),

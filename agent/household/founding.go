@@ -30,6 +30,16 @@ const (
 	AddressFile   = "addresses" // where other homes said that they live
 )
 
+// NetworkAddresses are where a home listens for the others: one port for everything, on all
+// addresses of this machine.
+func NetworkAddresses(port int) []string {
+	var list []string
+	for _, address := range []string{"/ip4/0.0.0.0", "/ip6/::"} {
+		list = append(list, fmt.Sprintf("%s/tcp/%d", address, port), fmt.Sprintf("%s/udp/%d/quic-v1", address, port))
+	}
+	return list
+}
+
 // ValidatorKeyFiles are where a home keeps its validator key and the state that
 // keeps it from signing twice.
 func ValidatorKeyFiles(dir string) (key, state string) {

@@ -308,7 +308,7 @@ func (tw *town) options(i int, c Config) Options {
 func config(definition, address string) Config {
 	return Config{
 		Name: "Number 1", Role: "validator", Log: "info", Clock: ClockTrusted,
-		Listen: ListenConfig{API: "127.0.0.1:0", Engine: "127.0.0.1:8601", Gossip: []string{"/ip4/127.0.0.1/tcp/0"}},
+		Listen: ListenConfig{API: "127.0.0.1:0", Network: []string{"/ip4/127.0.0.1/tcp/0"}},
 		Meters: []MeterConfig{{Role: RoleConnection, Definition: definition, Address: address, Unit: 1}},
 	}
 }

@@ -334,15 +334,8 @@ func (t *Tunnels) endWhere(which func(*tunnel) bool) int {
 
 // member says whether a peer may have tunnels, and with which key. A guest may not.
 func (t *Tunnels) member(id peer.ID) (ed25519.PublicKey, bool) {
-	pub, err := id.ExtractPublicKey()
-	if err != nil {
-		return nil, false
-	}
-	raw, err := pub.Raw()
-	if err != nil || len(raw) != ed25519.PublicKeySize || !t.h.gate.member(raw) {
-		return nil, false
-	}
-	return raw, true
+	key, ok := networkKey(id)
+	return key, ok && t.h.gate.allows(id)
 }
 
 func idOf(pub ed25519.PublicKey) (peer.ID, error) {

@@ -63,14 +63,7 @@ type ResultsAnswer struct {
 // householdOf finds the household that a network key belongs to.
 func (n *Node) householdOf(network ed25519.PublicKey) (id market.HouseholdID, err error) {
 	ok := false
-	n.book.read(func(s *ledger.State) {
-		for _, h := range s.Households() {
-			if r, known := s.Household(h); known && slices.Equal(r.Network[:], network) {
-				id, ok = h, true
-				return
-			}
-		}
-	})
+	n.book.read(func(s *ledger.State) { id, ok = s.HouseholdByNetwork(network) })
 	if !ok {
 		return id, ErrNotHousehold
 	}

@@ -18,7 +18,7 @@ type SubmitQuestion struct {
 // SubmitAnswer says what became of it so far. A refusal is that of the state of whoever
 // answers: nobody can prove it, so a home asks others too before it believes it.
 type SubmitAnswer struct {
-	_     struct{} `cbor:",toarray"`
+	_     struct{}    `cbor:",toarray"`
 	Code  ledger.Code // 0: it is taken, and passed on
 	Field string
 	Text  string

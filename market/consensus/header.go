@@ -3,6 +3,7 @@ package consensus
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cometbft/cometbft/types"
@@ -73,6 +74,9 @@ type Hash []byte
 
 // String returns the hexadecimal form.
 func (h Hash) String() string { return hex.EncodeToString(h) }
+
+// upper is the form in which the engine writes addresses.
+func (h Hash) upper() string { return strings.ToUpper(h.String()) }
 
 // MarshalText gives the hexadecimal form.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }

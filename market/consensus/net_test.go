@@ -77,6 +77,7 @@ type member struct {
 	cancel   context.CancelFunc
 	done     chan error
 	verdicts [4]atomic.Uint64
+	tamper   atomic.Pointer[tamper] // how it lies to light homes
 }
 
 type streetOptions struct {
@@ -261,6 +262,7 @@ func (m *member) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.host.Handle(AnswerProtocol, MaxQuestion, m.answer)
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel, m.done = cancel, make(chan error, 1)
 	go func() { m.done <- n.Run(ctx, m.tunnels) }()

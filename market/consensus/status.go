@@ -35,6 +35,13 @@ type Status struct {
 	Rejected map[string]uint64
 	// Waiting says what the node waits for, in words for people; empty: nothing.
 	Waiting string
+
+	// Of a light home.
+	Light     bool
+	Providers []ProviderStatus // whom it asks
+	Accused   []Accusation     // providers that were found lying
+	Fork      *Fork            // why it stopped for good; nil: it did not
+	Alone     bool             // the newest header was confirmed by nobody but the one who gave it
 }
 
 // ValidatorStatus is one of those who commit.
@@ -168,8 +175,9 @@ type subscriber struct {
 // Subscribe returns the blocks committed from now on. At most eventQueue wait; then the
 // oldest are dropped, and the next one says how many. The channel is closed by cancel, and
 // when the node ends.
-func (n *Node) Subscribe() (<-chan Event, func()) {
-	e := &n.events
+func (n *Node) Subscribe() (<-chan Event, func()) { return n.events.subscribe() }
+
+func (e *events) subscribe() (<-chan Event, func()) {
 	s := &subscriber{c: make(chan Event, eventQueue)}
 	e.mu.Lock()
 	defer e.mu.Unlock()

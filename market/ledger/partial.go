@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -24,8 +23,9 @@ type LeafHash struct {
 //
 // A partial State answers for what it holds as a whole one does, and proves it (Prove). Of
 // the rest it says that it does not know: Holds is false, Missing is true, Balance is
-// unknown; Apply fails with ErrPartial. The clock and the genesis have to be there, and all
-// of the charter, because what holds for an Interval follows from all versions.
+// unknown; Apply fails with ErrPartial. Only households and meters may be missing: what holds
+// for an Interval follows from all decisions and envelopes, and a list of Intervals of which
+// some are not known would be read as one of those that there are.
 func LoadPartial(chainID string, g Genesis, leaves []LeafHash, record func(key string) (value []byte, ok bool)) (*State, error) {
 	s, err := emptyState(chainID, g)
 	if err != nil {
@@ -42,7 +42,7 @@ func LoadPartial(chainID string, g Genesis, leaves []LeafHash, record func(key s
 		s.values[l.Key] = l.Hash
 		value, ok := record(l.Key)
 		if !ok {
-			if !mayMiss(l.Key) {
+			if !MayMiss(l.Key) {
 				return nil, fmt.Errorf("record %s: missing", KeyText(l.Key))
 			}
 			continue
@@ -64,9 +64,10 @@ func LoadPartial(chainID string, g Genesis, leaves []LeafHash, record func(key s
 	return s, nil
 }
 
-// mayMiss says whether a partial State can do without a record.
-func mayMiss(key string) bool {
-	return key != "" && strings.IndexByte(string([]byte{prefixHousehold, prefixMeter, prefixInterval, prefixAccount}), key[0]) >= 0
+// MayMiss says whether a partial State can do without a record: those of households and
+// meters, of which a home needs its own.
+func MayMiss(key string) bool {
+	return key != "" && (key[0] == prefixHousehold || key[0] == prefixMeter)
 }
 
 // Partial says whether this State holds a part of the records only.
@@ -157,3 +158,12 @@ func (s *State) recordOf(prefix byte, rest string) (any, bool) {
 
 // ValueHash is what a leaf has of a record.
 func ValueHash(value []byte) [32]byte { return sha256.Sum256(value) }
+
+// LeavesHash is the AppHash that leaves in the order of their keys come to.
+func LeavesHash(leaves []LeafHash) [32]byte {
+	keys, hashes := make([]string, len(leaves)), make(map[string][32]byte, len(leaves))
+	for i, l := range leaves {
+		keys[i], hashes[l.Key] = l.Key, l.Hash
+	}
+	return rootOf(keys, func(k string) [32]byte { return hashes[k] })
+}

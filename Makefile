@@ -10,6 +10,7 @@ ARGS     ?=
 RACE     ?= ./...
 DAYS     ?= 3
 FAULTDAYS ?= 30
+QUORUM   ?= 20
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -61,6 +62,10 @@ days: ## a street of DAYS simulated days (3) with three hours without a quorum, 
 .PHONY: faults
 faults: ## FAULTDAYS simulated days (30) of every fault of firmware-sim on every transport, each energy compared
 	$(GO) test -run '^TestFaults' -timeout=0 -v ./agent/household -fault-days $(FAULTDAYS)
+
+.PHONY: quorum
+quorum: ## QUORUM times (20) a quorum is lost and found over both transports; the slowest recovery is printed
+	$(GO) test -run '^TestQuorum$$' -timeout=0 -v ./market/consensus -quorum $(QUORUM)
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

@@ -169,6 +169,13 @@ func newStreet(t testing.TB, o streetOptions) *street {
 // TestMain waits for the goroutines of all tests to end: the engine's gossip may sleep for
 // two seconds. Two of each node never do, see engine.stop.
 func TestMain(m *testing.M) {
+	if path := os.Getenv(nodeEnv); path != "" {
+		if err := runNode(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	known := []goleak.Option{
 		goleak.IgnoreTopFunction("github.com/cometbft/cometbft/libs/autofile.(*AutoFile).closeFileRoutine"),

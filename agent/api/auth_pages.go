@@ -107,7 +107,12 @@ func (s *Server) registerAccess(mux *routeMux) {
 }
 
 // fingerprint is of the certificate inside which the page is served; empty without one.
-func (s *Server) fingerprint() string { return "" }
+func (s *Server) fingerprint() string {
+	if s.cfg.Certificate == nil {
+		return ""
+	}
+	return s.cfg.Certificate.Fingerprint()
+}
 
 func (s *Server) serveClaim(w http.ResponseWriter, r *http.Request) {
 	if claimed, err := s.cfg.Access.Claimed(); err == nil && claimed {

@@ -47,8 +47,11 @@ type Config struct {
 	Meters   Meters         // nil: nothing is known of registrations, and nothing is approved
 	Access   *access.Keeper // who may see and do what
 	Open     bool           // instead of Access: everybody who reaches the page, for demonstrations on this machine
-	Log      *slog.Logger
-	Version  string // of the agent, shown on the page and in OpenAPI
+	// Certificate puts the page inside TLS. Nil: it is in clear, and reached from this machine only.
+	Certificate *access.Certificate
+
+	Log     *slog.Logger
+	Version string // of the agent, shown on the page and in OpenAPI
 
 	// Hosts are the names besides localhost and the listen address under which
 	// the page may be called, without port. Any other Host header is refused,

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,7 @@ type Server struct {
 	hub      *hub
 	pages    *pages
 	handler  http.Handler
+	guard    *guard
 	cookie   string // the name of a session's
 	patterns []string
 
@@ -70,8 +72,8 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.cookie = cookieName(s.listener.Addr())
-	guard := newGuard(cfg.Hosts, s.listener.Addr(), cfg.Log)
-	s.handler = s.track(guard.wrap(&authorizer{s, mux}))
+	s.guard = newGuard(cfg.Hosts, s.listener.Addr(), cfg.Log)
+	s.handler = s.track(s.guard.wrap(&authorizer{s, mux}))
 	if s.operations, err = s.newOperations(); err != nil {
 		return nil, errors.Join(err, s.listener.Close())
 	}
@@ -108,7 +110,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	group.Go(func() error {
-		err := server.Serve(newLimitListener(s.listener, maxConnections))
+		err := server.Serve(s.inside(newLimitListener(s.listener, maxConnections)))
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}
@@ -130,6 +132,14 @@ func (s *Server) Run(ctx context.Context) error {
 	err := group.Wait()
 	s.requests.Wait()
 	return err
+}
+
+// inside puts a listener inside TLS, if there is a certificate.
+func (s *Server) inside(l net.Listener) net.Listener {
+	if s.cfg.Certificate == nil {
+		return l
+	}
+	return tls.NewListener(&hintListener{l, s.guard}, s.cfg.Certificate.Config())
 }
 
 // shutDown gives open requests one write deadline to finish and then cuts them off.

@@ -66,17 +66,24 @@ func (s *Server) runStream(r *http.Request, st *stream, wake <-chan struct{}) er
 	if err := s.sendLatest(st); err != nil {
 		return err
 	}
+	who := principal(r)
 	heartbeat := time.NewTicker(s.cfg.Heartbeat)
 	defer heartbeat.Stop()
 	for {
 		select {
 		case <-r.Context().Done():
 			return nil
+		case <-who.Done():
+			return nil // logged out
 		case <-wake:
 			if err := s.sendLatest(st); err != nil {
 				return err
 			}
 		case <-heartbeat.C:
+			// A session may also end by what another process does to its account.
+			if s.cfg.Access != nil && !s.cfg.Access.Alive(who) {
+				return nil
+			}
 			// An event, not a comment: a browser does not show comments to the
 			// page, and the page must notice a connection that died silently.
 			if err := st.write("event: heartbeat\ndata: {}\n\n"); err != nil {

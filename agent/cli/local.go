@@ -34,7 +34,12 @@ func call(ctx context.Context, method string, cfg household.Config, home, path s
 	case !errors.Is(err, fs.ErrNotExist): // there is none before the first start
 		return 0, nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
+	client, err := localClient(cfg, home)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -47,4 +52,19 @@ func call(ctx context.Context, method string, cfg household.Config, home, path s
 		return 0, nil, fmt.Errorf("%s answered with more than %d bytes", path, most)
 	}
 	return res.StatusCode, raw, nil
+}
+
+// localClient takes, inside TLS, the certificate that is in the home's folder and no other.
+func localClient(cfg household.Config, home string) (*http.Client, error) {
+	if !cfg.Listen.UsesTLS() {
+		return &http.Client{Transport: &http.Transport{}}, nil
+	}
+	pinned, err := access.Pinned(home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("it has no certificate yet: it makes one at its first start")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: pinned}}, nil
 }

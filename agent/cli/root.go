@@ -103,7 +103,7 @@ Begin with a whole street on this machine:
 	})
 	root.AddCommand(
 		newDemo(s), newInit(s), newRun(version, s), newStatus(s),
-		newMeter(s), newMarket(s), newGrid(s), newLedger(s), newBill(s), newVerify(s), newCommunity(s), newVersion(version, s),
+		newMeter(s), newMarket(s), newGrid(s), newLedger(s), newBill(s), newVerify(s), newCommunity(s), newClaim(s), newAccount(s), newAudit(s), newVersion(version, s),
 	)
 	for _, c := range []*cobra.Command{root} {
 		strictArgs(c)

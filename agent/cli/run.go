@@ -75,7 +75,8 @@ type gateway struct {
 	home *household.Home
 	page *api.Server
 
-	keeper *access.Keeper // nil: the page is open
+	keeper      *access.Keeper      // nil: the page is open
+	certificate *access.Certificate // nil: the page is in clear, on this machine alone
 
 	topic   *p2p.Topic
 	tunnels *p2p.Tunnels
@@ -102,7 +103,7 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 		return errors.Join(fmt.Errorf("writing process id: %w", err), g.close())
 	}
 	defer os.Remove(pid) //nolint:errcheck // a stale one is recognised
-	g.tellClaim(ctx)
+	g.tellPage(ctx)
 	log.InfoContext(ctx, "agent started", "home", cfg.Name, "page", cfg.Listen.PageURL(g.page.Addr()), "network", string(g.host.ID()))
 	err = g.run(ctx)
 	log.InfoContext(ctx, "agent stopped", "home", cfg.Name)
@@ -145,7 +146,7 @@ func (g *gateway) open(version string) error {
 	}
 	g.page, err = api.New(api.Config{
 		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
-		Access: g.keeper, Open: g.keeper == nil, Operations: g.cfg.Listen.Operations,
+		Access: g.keeper, Open: g.keeper == nil, Certificate: g.certificate, Operations: g.cfg.Listen.Operations,
 		Bills: &bill.Desk{Own: keys.ID(), Source: g.node, Genesis: genesis},
 		Log:   g.log.With("room", "api"),
 	})

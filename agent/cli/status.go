@@ -55,7 +55,7 @@ func newStatus(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printStatus(s.out, raw, trust)
+			return printStatus(s.out, raw, trust, pageRows(cfg, home))
 		},
 	}
 	c.Flags().StringVar(&home, "home", ".", "the home's folder")
@@ -79,7 +79,7 @@ func fetch(ctx context.Context, cfg household.Config, home, path string, most in
 	return raw, nil
 }
 
-func printStatus(out io.Writer, raw []byte, trust string) error {
+func printStatus(out io.Writer, raw []byte, trust string, page [][2]string) error {
 	var v api.Snapshot
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return fmt.Errorf("reading the agent's answer: %w", err)
@@ -89,6 +89,9 @@ func printStatus(out io.Writer, raw []byte, trust string) error {
 	row("home", "%s (%s)", v.Home.Name, v.Home.ID)
 	row("community", "%s, %s", v.Home.Community, v.Home.Role)
 	row("genesis", "%s", trust)
+	for _, r := range page {
+		row(r[0], "%s", r[1])
+	}
 	row("time", "%s", v.At.Format(time.RFC3339))
 	row("ledger", "block %s, %d peers, validators %s of %s connected", orUnknown(v.Ledger.Height), len(v.Ledger.Peers),
 		orUnknown(v.Ledger.ValidatorsUp), orUnknown(v.Ledger.ValidatorsTotal))

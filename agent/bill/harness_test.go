@@ -68,6 +68,7 @@ func newStreetAt(t testing.TB, epoch time.Time, change func(*ledger.Rules)) *str
 	g.Start = g.Epoch
 	s.community.First = g.Calendar().NextGate(g.Epoch)
 	var validators []consensus.Validator
+	g.Validators = nil // those of the document
 	for i := range 4 {
 		key := ledgertest.Key(fmt.Sprint("validator/", i))
 		s.validators = append(s.validators, key)
@@ -75,6 +76,9 @@ func newStreetAt(t testing.TB, epoch time.Time, change func(*ledger.Rules)) *str
 	}
 	var err error
 	if s.doc, err = consensus.GenesisDoc(ledgertest.ChainID, *g, validators, g.Start); err != nil {
+		t.Fatal(err)
+	}
+	if _, *g, err = consensus.ParseGenesis(s.doc); err != nil {
 		t.Fatal(err)
 	}
 	if s.store, err = store.Open(filepath.Join(t.TempDir(), "ledger.db"), ledgertest.ChainID, *g); err != nil {

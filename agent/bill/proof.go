@@ -135,15 +135,16 @@ type participation struct {
 	Permille  uint16 `json:"permille"`
 }
 
-// clockRecord is ledger.ClockRecord: how far the ledger is, and how often its rules have
-// been changed.
+// clockRecord is ledger.ClockRecord: how far the ledger is, and how often its rules and its
+// validators have been changed.
 type clockRecord struct {
-	Next      market.Interval `json:"next"`
-	Settled   uint64          `json:"settled"`
-	Chain     consensus.Hash  `json:"chain"`
-	Decisions uint64          `json:"decisions"`
-	Month     market.Month    `json:"month"`
-	Proof     proven          `json:"proof"`
+	Next       market.Interval `json:"next"`
+	Settled    uint64          `json:"settled"`
+	Chain      consensus.Hash  `json:"chain"`
+	Decisions  uint64          `json:"decisions"`
+	Validators uint64          `json:"validators"`
+	Month      market.Month    `json:"month"`
+	Proof      proven          `json:"proof"`
 }
 
 // Encode writes the proof file.

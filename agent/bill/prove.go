@@ -31,7 +31,7 @@ func EvidenceOf(s *ledger.State, h market.HouseholdID) *Evidence {
 	e.record, e.err = provenOf(s, ledger.HouseholdKey(h), e.account.Record.Encode())
 	clock := s.ClockRecord()
 	e.clock = clockRecord{
-		Next: clock.Next, Settled: clock.Settled, Chain: consensus.Hash(clock.Chain[:]), Decisions: clock.Decisions, Month: clock.Month,
+		Next: clock.Next, Settled: clock.Settled, Chain: consensus.Hash(clock.Chain[:]), Decisions: clock.Decisions, Validators: clock.Validators, Month: clock.Month,
 	}
 	var err error
 	e.clock.Proof, err = provenOf(s, ledger.ClockKey, clock.Encode())

@@ -187,7 +187,7 @@ func (v *verifier) clock() error {
 	if err != nil {
 		return mismatch("clock: chain", "%v", err)
 	}
-	record := ledger.ClockRecord{Next: c.Next, Settled: c.Settled, Chain: chain, Decisions: c.Decisions, Month: c.Month}
+	record := ledger.ClockRecord{Next: c.Next, Settled: c.Settled, Chain: chain, Decisions: c.Decisions, Validators: c.Validators, Month: c.Month}
 	return v.leaf("clock", ledger.ClockKey, record.Encode(), &c.Proof)
 }
 

@@ -114,7 +114,7 @@ func Found(f Founding) error {
 			return fmt.Errorf("founding %s: %w", f.Name, err)
 		}
 		if h.Validator {
-			validators = append(validators, consensus.Validator{Name: h.Name, PubKey: pub, Power: 1})
+			validators = append(validators, consensus.Validator{Name: h.Name, PubKey: pub, Power: 1, Network: Public(keys[i].Network).Public()})
 		}
 		g.Founders = append(g.Founders, Public(keys[i].Network))
 	}

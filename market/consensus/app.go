@@ -187,20 +187,22 @@ func (a *app) known(hash [32]byte, key ledger.Key) bool {
 
 // FinalizeBlock applies a decided block to the state, which it leaves as it is.
 func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
-	if len(req.Hash) != 32 {
-		return nil, a.halt(fmt.Errorf("block %d has a hash of %d bytes, want 32", req.Height, len(req.Hash)))
+	block, err := appliedBlock(req)
+	if err != nil {
+		return nil, a.halt(err)
 	}
-	block := ledger.Block{Seed: [32]byte(req.Hash), Txs: req.Txs, Verified: a.known}
+	block.Verified = a.known
 	var delta *ledger.Delta
 	var receipts []ledger.Receipt
-	var err error
 	a.n.book.read(func(s *ledger.State) { delta, receipts, err = ledger.Apply(s, block) })
 	if err != nil {
 		return nil, a.halt(fmt.Errorf("applying block %d: %w", req.Height, err))
 	}
 	a.pending = &finalized{height: req.Height, delta: delta, receipts: receipts}
 	hash := delta.AppHash()
-	res := &abci.ResponseFinalizeBlock{AppHash: hash[:], TxResults: make([]*abci.ExecTxResult, len(receipts))}
+	res := &abci.ResponseFinalizeBlock{
+		AppHash: hash[:], TxResults: make([]*abci.ExecTxResult, len(receipts)), ValidatorUpdates: engineUpdates(delta.Validators),
+	}
 	for i, r := range receipts {
 		// The engine hashes codes into the next header; texts it does not, so they are left out.
 		res.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code())}

@@ -192,7 +192,7 @@ func (c *chain) walk() {
 		}
 		out := StoredBlock{
 			Height: h, Time: b.Time, AppHash: b.AppHash,
-			Block: ledger.Block{Seed: [32]byte(b.Hash()), Txs: b.Txs.ToSliceOfBytes()},
+			Block: storedBlock(b),
 		}
 		c.stopped = !c.yield(out, nil)
 	}

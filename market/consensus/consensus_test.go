@@ -167,16 +167,17 @@ func TestQuorumLostAndBack(t *testing.T) {
 	}
 }
 
+var errPowerCut = errors.New("power cut")
+
 // C6: a node that dies around its commit replays what is missing, no more and no less.
 func TestCrashAroundCommit(t *testing.T) {
 	t.Parallel()
 	s := fourNodes(t, 1)
 	var crashAt atomic.Int64
 	var crashStored atomic.Bool
-	errPower := errors.New("power cut")
 	s.nodes[1].cfg.faults.commit = func(height int64, stored bool) error {
 		if height == crashAt.Load() && stored == crashStored.Load() {
-			return errPower
+			return errPowerCut
 		}
 		return nil
 	}
@@ -190,11 +191,11 @@ func TestCrashAroundCommit(t *testing.T) {
 		crashAt.Store(height + 1)
 		s.prefer(s.nodes[0], rest...)
 		err := <-victim.done
-		if !errors.Is(err, ErrHalted) || !errors.Is(err, errPower) {
-			t.Fatalf("Run returned %v, want ErrHalted because of %v", err, errPower)
+		if !errors.Is(err, ErrHalted) || !errors.Is(err, errPowerCut) {
+			t.Fatalf("Run returned %v, want ErrHalted because of %v", err, errPowerCut)
 		}
 		victim.done <- err
-		if err := victim.stop(); !errors.Is(err, errPower) {
+		if err := victim.stop(); !errors.Is(err, errPowerCut) {
 			t.Fatal(err)
 		}
 		crashAt.Store(0)

@@ -28,11 +28,21 @@ const maxGenesisBytes = 4 << 20
 type Validator struct {
 	Name   string            // for people
 	PubKey ed25519.PublicKey // of its validator key, see NewValidatorKey
-	Power  int64             // its weight; 1 each in a community of equals
+	Power  int64             // its weight: 1, all are equal
+	// Network is the network key of its home, a founder's, so that the household is known
+	// once it is registered. Nil: it is not said whose it is.
+	Network ed25519.PublicKey
 }
 
-// GenesisDoc writes the genesis document of a new chain.
+// GenesisDoc writes the genesis document of a new chain. What the ledger starts from names
+// the same validators; if g names none, they are taken over.
 func GenesisDoc(chainID string, g ledger.Genesis, validators []Validator, now time.Time) ([]byte, error) {
+	if len(g.Validators) == 0 {
+		var err error
+		if g.Validators, err = genesisValidators(validators); err != nil {
+			return nil, err
+		}
+	}
 	state, err := json.Marshal(g)
 	if err != nil {
 		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
@@ -108,7 +118,36 @@ func parseGenesis(raw []byte) (*types.GenesisDoc, ledger.Genesis, error) {
 	if err != nil {
 		return nil, g, fmt.Errorf("%w: %w", ErrGenesis, err)
 	}
-	return doc, g, validateDoc(doc)
+	if err := validateDoc(doc); err != nil {
+		return nil, g, err
+	}
+	return doc, g, sameValidators(doc, g)
+}
+
+// genesisValidators are the engine's validators as the ledger names them.
+func genesisValidators(validators []Validator) ([]ledger.GenesisValidator, error) {
+	out := make([]ledger.GenesisValidator, len(validators))
+	for i, v := range validators {
+		if len(v.PubKey) != ed25519.PublicKeySize || v.Network != nil && len(v.Network) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("%w: validators[%d]: keys have %d and %d bytes, want %d", ErrGenesis, i, len(v.PubKey), len(v.Network), ed25519.PublicKeySize)
+		}
+		out[i].Key = ledger.KeyOf(v.PubKey)
+		copy(out[i].Network[:], v.Network)
+	}
+	return out, nil
+}
+
+// sameValidators wants one list of validators, for the engine and for the ledger.
+func sameValidators(doc *types.GenesisDoc, g ledger.Genesis) error {
+	if len(doc.Validators) != len(g.Validators) {
+		return fmt.Errorf("%w: app_state.validators: there are %d, the engine has %d", ErrGenesis, len(g.Validators), len(doc.Validators))
+	}
+	for i, v := range doc.Validators {
+		if !bytes.Equal(v.PubKey.Bytes(), g.Validators[i].Key[:]) {
+			return fmt.Errorf("%w: app_state.validators[%d].key: got %s, the engine's is %X", ErrGenesis, i, g.Validators[i].Key, v.PubKey.Bytes())
+		}
+	}
+	return nil
 }
 
 func validateDoc(doc *types.GenesisDoc) error {
@@ -129,8 +168,8 @@ func validateDoc(doc *types.GenesisDoc) error {
 		if _, ok := v.PubKey.(cmted25519.PubKey); !ok {
 			return fmt.Errorf("%w: validators[%d]: key is %T, want Ed25519", ErrGenesis, i, v.PubKey)
 		}
-		if v.Power < 1 || v.Power > types.MaxTotalVotingPower/int64(len(doc.Validators)) {
-			return fmt.Errorf("%w: validators[%d]: power is %d, want 1 or more", ErrGenesis, i, v.Power)
+		if v.Power != ledger.ValidatorPower {
+			return fmt.Errorf("%w: validators[%d]: power is %d, want %d: all are equal", ErrGenesis, i, v.Power, ledger.ValidatorPower)
 		}
 		if a := v.Address.String(); seen[a] {
 			return fmt.Errorf("%w: validators[%d]: the key is there twice", ErrGenesis, i)

@@ -140,12 +140,15 @@ func newStreet(t testing.TB, o streetOptions) *street {
 			t.Fatal(err)
 		}
 		if i < o.validators {
-			validators = append(validators, Validator{Name: m.name, PubKey: pub, Power: 1})
+			validators = append(validators, Validator{Name: m.name, PubKey: pub, Power: 1, Network: m.network.Public().(ed25519.PublicKey)})
 		}
 		s.nodes = append(s.nodes, m)
 	}
 	var err error
 	if s.doc, err = GenesisDoc(s.chain, s.genesis, validators, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, s.genesis, err = ParseGenesis(s.doc); err != nil {
 		t.Fatal(err)
 	}
 	for i, m := range s.nodes {

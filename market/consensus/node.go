@@ -178,18 +178,6 @@ func (n *Node) close() (err error) {
 	return err
 }
 
-// isValidator says whether this node's key is in the validator set, which is the genesis
-// document's for ever in this version.
-func (n *Node) isValidator() bool {
-	own := n.validator.GetAddress()
-	for _, v := range n.doc.Validators {
-		if v.Address.String() == own.String() {
-			return true
-		}
-	}
-	return false
-}
-
 // Submit takes a transaction of this home: it is checked, waits for a block, and is sent
 // to the others until one has it. Submitting it again is no error as long as it waits. A
 // refusal is a *ledger.Refusal; the pool's own is CodePoolFull.

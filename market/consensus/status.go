@@ -1,11 +1,9 @@
 package consensus
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -61,7 +59,7 @@ func (n *Node) Status() Status {
 	l := n.pool.load()
 	s := Status{
 		ChainID: n.doc.ChainID, Height: height, AppHash: hash[:], CatchingUp: n.behind(),
-		ValidatorsTotal: len(n.doc.Validators), Pool: l.txs, PoolBytes: l.bytes,
+		Pool: l.txs, PoolBytes: l.bytes,
 		Rejected: n.counts.snapshot(),
 	}
 	if at := n.last.Load(); at != 0 {
@@ -77,49 +75,30 @@ func (n *Node) Status() Status {
 		})
 		online[n.validator.GetAddress().String()] = true
 	}
-	var have, all int64
+	s.Validators = n.validators()
+	s.ValidatorsTotal = len(s.Validators)
 	up := 0
-	for _, v := range n.doc.Validators {
-		a := v.Address.String()
-		s.Validators = append(s.Validators, ValidatorStatus{
-			Name: v.Name, Address: a, Power: v.Power,
-			Self: a == n.validator.GetAddress().String(), Online: online[a],
-		})
-		all += v.Power
-		if online[a] {
-			have += v.Power
+	for i := range s.Validators {
+		v := &s.Validators[i]
+		v.Online = online[v.Address]
+		s.IsValidator = s.IsValidator || v.Self
+		if v.Online {
 			up++
 		}
 	}
-	s.IsValidator = n.isValidator()
 	switch {
 	case n.engine.Load() == nil:
 		s.Waiting = "waiting for the ledger to start"
-	case 3*have <= 2*all:
-		s.Waiting = fmt.Sprintf("waiting for quorum: %d of %d needed validators are connected", up, n.needed())
+	case up < quorum(len(s.Validators)):
+		s.Waiting = fmt.Sprintf("waiting for quorum: %d of %d needed validators are connected", up, quorum(len(s.Validators)))
 	case s.CatchingUp:
 		s.Waiting = fmt.Sprintf("catching up: block %d", height)
 	}
 	return s
 }
 
-// needed is how many validators it takes for more than two thirds of the power, the most
-// powerful first.
-func (n *Node) needed() int {
-	var all, have int64
-	powers := make([]int64, 0, len(n.doc.Validators))
-	for _, v := range n.doc.Validators {
-		powers = append(powers, v.Power)
-		all += v.Power
-	}
-	slices.SortFunc(powers, func(a, b int64) int { return cmp.Compare(b, a) })
-	for i, p := range powers {
-		if have += p; 3*have > 2*all {
-			return i + 1
-		}
-	}
-	return len(powers)
-}
+// quorum is how many of n equal validators are more than two thirds of them.
+func quorum(n int) int { return 2*n/3 + 1 }
 
 // counts counts refusals by code.
 type counts struct {

@@ -11,6 +11,9 @@ import (
 type Block struct {
 	Seed [32]byte // the block's hash; breaks ties of the Intervals it closes
 	Txs  [][]byte
+	// Signed are the validators who signed the block before, and Faulty those whom the
+	// block proves to have signed two blocks of one height. Both are part of the block.
+	Signed, Faulty []ValidatorAddress
 	// Verified may say that this machine has already found all signatures of the
 	// transaction with this hash right with that key. It only saves work: it must
 	// never be true where a verification would fail.
@@ -63,6 +66,8 @@ func Apply(s *State, b Block) (*Delta, []Receipt, error) {
 			return nil, nil, fmt.Errorf("applying transaction %d (%s): %w", i, tx.Kind(), err)
 		}
 	}
+	d.blame(b.Faulty)
+	d.strike(b.Signed)
 	if err := d.finish(); err != nil {
 		return nil, nil, err
 	}

@@ -25,6 +25,9 @@ func (s *State) Audit() []error {
 	if m := s.accounts[market.AccountMarket]; m != 0 {
 		note("account %s: got %d between two blocks, want 0", market.AccountMarket, m)
 	}
+	if err := s.auditValidators(); err != nil {
+		note("%w", err)
+	}
 	for _, id := range s.Households() {
 		if err := s.auditHousehold(id); err != nil {
 			note("household %s: %w", id, err)

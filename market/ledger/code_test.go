@@ -42,6 +42,8 @@ var provocations = map[ledger.Code][]string{
 	ledger.CodeBadShare:          {"move A root seq=1 other:1"},
 	ledger.CodeNoDevice:          {"device A seq=1 revoke=1", "prefer A seq=1 min_sell=1 max_buy=1"},
 	ledger.CodeLeft:              {"leave A +2", "order A +2 bid seq=1 1x1"},
+	ledger.CodeNotValidator:      {"unvote A number=1"},
+	ledger.CodeLastValidator:     {"unvote home/0 number=1 founder=1", "unvote home/1 number=2 founder=1"},
 	ledger.CodeBadNetwork:        {"network +2 number=1 set a<b;b<a"},
 	ledger.CodeBadRules:          {"rules +2 number=1 interval=60"},
 	ledger.CodeBadTariff:         {"rules +2 number=1 export=400000"},
@@ -77,6 +79,17 @@ var scripted = map[ledger.Code]func(t *testing.T, s *street) []byte{
 			}
 		}
 		return s.Decide(ledger.SetRules{Number: 17, From: s.First + 30, Rules: ledger.DefaultRules()}, 2)
+	},
+	ledger.CodeTooManyValidators: func(t *testing.T, s *street) []byte {
+		t.Helper()
+		var block []string
+		for i := range ledger.MaxValidators - 2 {
+			block = append(block, fmt.Sprintf("join V%d", i), fmt.Sprintf("vote V%d number=%d", i, 1+i))
+		}
+		if _, err := s.run([]string{"block"}, block); err != nil {
+			t.Fatal(err)
+		}
+		return s.Vote(s.home("A"), ledger.MaxValidators-1, s.home("A").Validator, 2)
 	},
 	ledger.CodeWindowClosed: func(t *testing.T, s *street) []byte {
 		t.Helper()

@@ -17,11 +17,12 @@ type Record struct {
 // Delta is what a block changed, as data: the caller makes it durable, whole or
 // not at all, before it calls Absorb.
 type Delta struct {
-	Records []Record // sorted by key
-	History []Event  // in the order in which it happened
-	base    [32]byte // AppHash of the state that it changes
-	appHash [32]byte
-	next    func(*State)
+	Records    []Record          // sorted by key
+	History    []Event           // in the order in which it happened
+	Validators []ValidatorUpdate // sorted by key
+	base       [32]byte          // AppHash of the state that it changes
+	appHash    [32]byte
+	next       func(*State)
 }
 
 // AppHash commits to every record after the delta.
@@ -35,7 +36,7 @@ func (d *draft) seal(history []Event) *Delta {
 		records = append(records, Record{Key: key, Value: values[key]})
 	}
 	keys, hashes := d.mergeKeys(records)
-	delta := &Delta{Records: records, History: history, base: d.base.appHash}
+	delta := &Delta{Records: records, History: history, Validators: d.validatorUpdates(), base: d.base.appHash}
 	if len(records) == 0 {
 		delta.appHash = d.base.appHash // an empty block changes nothing (L5)
 		return delta
@@ -73,6 +74,13 @@ func (d *draft) encodeChanges() map[string][]byte {
 	}
 	for k, id := range d.founders {
 		values[founderKey(k)] = encode(id)
+	}
+	for k, v := range d.validators {
+		if v != nil {
+			values[validatorKey(k)] = encode(v)
+		} else if _, ok := d.base.validators[k]; ok {
+			values[validatorKey(k)] = nil
+		}
 	}
 	for id, m := range d.meters {
 		values[meterKey(id)] = encode(m)
@@ -140,6 +148,13 @@ func (d *draft) install(s *State, keys []string, hashes map[string][32]byte, roo
 	maps.Copy(s.founders, d.founders)
 	d.installMembers(s)
 	maps.Copy(s.meters, d.meters)
+	for k, v := range d.validators {
+		if v != nil {
+			s.validators[k] = v
+		} else {
+			delete(s.validators, k)
+		}
+	}
 	for k, r := range d.intervals {
 		if r != nil {
 			s.intervals[k] = r.tidy()

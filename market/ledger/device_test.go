@@ -22,6 +22,7 @@ var byDevice = map[ledger.Kind]func(c *ledgertest.Community, h *ledgertest.Home,
 	ledger.KindRules:     nil, // officers
 	ledger.KindEnvelope:  nil, // the grid operator
 	ledger.KindDevice:    nil, // the cold key
+	ledger.KindValidator: nil, // officers, and the validator's key
 	ledger.KindMeter: func(c *ledgertest.Community, h *ledgertest.Home, _ []ledger.Event) []byte {
 		other := ledgertest.NewHome("unmetered")
 		other.Device = h.Device

@@ -17,6 +17,7 @@ type draft struct {
 	accounts   map[market.Account]market.Money
 	households map[market.HouseholdID]*Household
 	founders   map[Key]market.HouseholdID // claimed in this block
+	validators map[Key]*validatorRecord   // nil value: deleted
 	meters     map[MeterID]*Meter
 	intervals  map[market.Interval]*draftInterval // nil value: deleted
 	history    []Event
@@ -71,6 +72,7 @@ func newDraft(s *State) *draft {
 		accounts:   map[market.Account]market.Money{},
 		households: map[market.HouseholdID]*Household{},
 		founders:   map[Key]market.HouseholdID{},
+		validators: map[Key]*validatorRecord{},
 		meters:     map[MeterID]*Meter{},
 		intervals:  map[market.Interval]*draftInterval{},
 	}

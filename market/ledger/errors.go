@@ -37,6 +37,9 @@ const (
 	CodeBadShare          Code = 34
 	CodeNoDevice          Code = 35
 	CodeLeft              Code = 36
+	CodeNotValidator      Code = 37
+	CodeLastValidator     Code = 38
+	CodeTooManyValidators Code = 39
 	CodeBadNetwork        Code = 40
 	CodeBadRules          Code = 41
 	CodeBadTariff         Code = 42
@@ -80,6 +83,9 @@ var codeNames = map[Code]string{
 	CodeBadShare:          "bad-share",
 	CodeNoDevice:          "no-device",
 	CodeLeft:              "left",
+	CodeNotValidator:      "not-validator",
+	CodeLastValidator:     "last-validator",
+	CodeTooManyValidators: "too-many-validators",
 	CodeBadNetwork:        "bad-network",
 	CodeBadRules:          "bad-rules",
 	CodeBadTariff:         "bad-tariff",

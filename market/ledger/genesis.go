@@ -54,6 +54,9 @@ type Genesis struct {
 	Officers  []Key     `json:"officers"`            // approve members, meters, rules, the network and corrections
 	Operators []Key     `json:"operators,omitempty"` // the grid operators' keys: set envelopes
 	Founders  []Key     `json:"founders"`            // network keys let in before their households are registered
+	// Validators commit blocks from the beginning; the engine's own list in the genesis
+	// document has the same keys in the same order.
+	Validators []GenesisValidator `json:"validators,omitempty"`
 }
 
 const (
@@ -107,6 +110,9 @@ func (g Genesis) Validate() error {
 	}
 	if err := validateKeys(g.Founders, maxFounders); err != nil {
 		return fmt.Errorf("founders: %w", err)
+	}
+	if err := validateValidators(&g); err != nil {
+		return fmt.Errorf("validators%w", err)
 	}
 	if n := g.Rules.ApprovalsNeeded; n < 1 || n > len(g.Officers) {
 		return fmt.Errorf("rules.approvals_needed: got %d, want 1 to the %d officers", n, len(g.Officers))
@@ -166,6 +172,9 @@ func encodeGenesis(chainID string, g Genesis) []byte {
 	}
 	for _, k := range g.Founders {
 		fmt.Fprintf(&b, "founder %s\n", k)
+	}
+	for _, v := range g.Validators {
+		fmt.Fprintf(&b, "validator %s %s\n", v.Key, v.Network)
 	}
 	return []byte(b.String())
 }

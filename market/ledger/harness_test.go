@@ -11,3 +11,6 @@ import (
 func sign(h *ledgertest.Home, r *ledger.Reading) {
 	r.Signature = ed25519.Sign(h.Meter, r.SignedBytes())
 }
+
+// ledgertestSign signs with the home's validator key.
+func ledgertestSign(h *ledgertest.Home, msg []byte) []byte { return ed25519.Sign(h.Validator, msg) }

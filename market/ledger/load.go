@@ -76,6 +76,8 @@ func (s *State) place(prefix byte, rest string, value []byte) error {
 		return s.placeAccount(market.Account(rest), value)
 	case prefixFounder:
 		return s.placeFounder(rest, value)
+	case prefixValidator:
+		return s.placeValidator(rest, value)
 	case prefixHousehold:
 		return s.placeHousehold(rest, value)
 	case prefixMeter:
@@ -115,6 +117,21 @@ func (s *State) placeHousehold(rest string, value []byte) error {
 	if h.Network != (Key{}) {
 		s.members[h.Network] = id
 	}
+	return nil
+}
+
+func (s *State) placeValidator(rest string, value []byte) error {
+	v := new(validatorRecord)
+	if err := decode(value, v); err != nil {
+		return err
+	}
+	if len(rest) != len(Key{}) {
+		return fmt.Errorf("key has %d bytes, want %d", len(rest), len(Key{}))
+	}
+	if v.Fault > FaultStruck {
+		return fmt.Errorf("fault %d, want at most %d", v.Fault, FaultStruck)
+	}
+	s.validators[Key([]byte(rest))] = v
 	return nil
 }
 

@@ -119,6 +119,12 @@ func (s *State) recordOf(prefix byte, rest string) (any, bool) {
 		}
 		id, ok := s.founders[Key([]byte(rest))]
 		return id, ok
+	case prefixValidator:
+		if len(rest) != len(Key{}) {
+			return nil, false
+		}
+		v, ok := s.validators[Key([]byte(rest))]
+		return v, ok
 	case prefixHousehold:
 		if len(rest) != len(market.HouseholdID{}) {
 			return nil, false

@@ -98,6 +98,7 @@ func TestReplicasAgree(t *testing.T) {
 		c := ledgertest.New(shortRules())
 		one, two := newReplica(t, c.Genesis), newReplica(t, c.Genesis)
 		traffic := ledgertest.NewTraffic(c, one.state, 4, drawn{t})
+		set := newEngineSet(c.Genesis)
 		for height := range rapid.IntRange(1, 25).Draw(t, "blocks") {
 			b := traffic.Block()
 			verified := verifyAll(two.state, b)
@@ -108,6 +109,10 @@ func TestReplicasAgree(t *testing.T) {
 			if d1.AppHash() != d2.AppHash() || one.state.AppHash() != d1.AppHash() {
 				t.Fatalf("block %d: AppHash %x and %x", height, d1.AppHash(), d2.AppHash())
 			}
+			if diff := cmp.Diff(d1.Validators, d2.Validators); diff != "" {
+				t.Fatalf("block %d: validator updates differ:\n%s", height, diff)
+			}
+			set.follow(t, d1, one.state)
 			if diff := cmp.Diff(r1, r2); diff != "" {
 				t.Fatalf("block %d: receipts differ:\n%s", height, diff)
 			}
@@ -121,6 +126,7 @@ func TestReplicasAgree(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "restart") == 0 {
 				two.restart(t)
 				checkMembers(t, two.state)
+				set.compare(t, two.state)
 				if two.state.AppHash() != one.state.AppHash() {
 					t.Fatalf("block %d: AppHash after a restart %x, want %x", height, two.state.AppHash(), one.state.AppHash())
 				}
@@ -178,7 +184,7 @@ func TestRefusedChangesNothing(t *testing.T) {
 					applied = append(applied, b.Txs[i])
 				}
 			}
-			clean, receipts, err := ledger.Apply(r.state, ledger.Block{Seed: b.Seed, Txs: applied})
+			clean, receipts, err := ledger.Apply(r.state, ledger.Block{Seed: b.Seed, Txs: applied, Signed: b.Signed, Faulty: b.Faulty})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -317,12 +317,13 @@ type MarketResult struct {
 
 // clockRecord is the ledger's own place in time.
 type clockRecord struct {
-	_         struct{}        `cbor:",toarray"`
-	Next      market.Interval // the Interval whose gate closes next
-	Settled   uint64          // MarketResults so far
-	Chain     [32]byte        // hash chain over them
-	Decisions uint64          // of the cooperative, on its rules and its network
-	Month     market.Month    // the oldest that is not closed for all households
+	_          struct{}        `cbor:",toarray"`
+	Next       market.Interval // the Interval whose gate closes next
+	Settled    uint64          // MarketResults so far
+	Chain      [32]byte        // hash chain over them
+	Decisions  uint64          // of the cooperative, on its rules and its network
+	Validators uint64          // changes of the set of validators that officers decided
+	Month      market.Month    // the oldest that is not closed for all households
 }
 
 // Keys of the records. The first byte tells the type; order of bytes is order of
@@ -338,6 +339,7 @@ const (
 	prefixNetwork   = 'n'
 	prefixOperator  = 'o'
 	prefixRules     = 'r'
+	prefixValidator = 'v'
 )
 
 func accountKey(a market.Account) string       { return string(prefixAccount) + string(a) }
@@ -347,6 +349,7 @@ func meterKey(m MeterID) string                { return string(prefixMeter) + st
 func intervalKey(k market.Interval) string     { return numberKey(prefixInterval, uint64(k)) } //nolint:gosec // never negative
 func networkKey(k market.Interval) string      { return numberKey(prefixNetwork, uint64(k)) }  //nolint:gosec // never negative
 func rulesKey(k market.Interval) string        { return numberKey(prefixRules, uint64(k)) }    //nolint:gosec // never negative
+func validatorKey(k Key) string                { return string(prefixValidator) + string(k[:]) }
 func operatorKey(i uint64) string              { return numberKey(prefixOperator, i) }
 
 func numberKey(prefix byte, n uint64) string {
@@ -373,6 +376,8 @@ func KeyText(key string) string {
 		return "founder " + hex.EncodeToString([]byte(rest))
 	case prefixHousehold:
 		return "household " + hex.EncodeToString([]byte(rest))
+	case prefixValidator:
+		return "validator " + hex.EncodeToString([]byte(rest))
 	case prefixMeter:
 		return "meter " + hex.EncodeToString([]byte(rest))
 	case prefixInterval, prefixNetwork, prefixOperator, prefixRules:

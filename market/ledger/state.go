@@ -27,11 +27,12 @@ type State struct {
 	meters     map[MeterID]*Meter
 	intervals  map[market.Interval]*IntervalRecord
 
-	founders map[Key]market.HouseholdID // founders' network keys that a household has brought
-	members  map[Key]market.HouseholdID // network keys of who may connect; zero: a founder who is no household yet
-	values   map[string][32]byte        // key of each record -> SHA-256 of its bytes
-	keys     []string                   // of values, sorted: the order of the leaves
-	appHash  [32]byte
+	validators map[Key]*validatorRecord
+	founders   map[Key]market.HouseholdID // founders' network keys that a household has brought
+	members    map[Key]market.HouseholdID // network keys of who may connect; zero: a founder who is no household yet
+	values     map[string][32]byte        // key of each record -> SHA-256 of its bytes
+	keys       []string                   // of values, sorted: the order of the leaves
+	appHash    [32]byte
 
 	partial bool            // see LoadPartial
 	held    map[string]bool // the records that it has; nil unless partial
@@ -52,6 +53,9 @@ func Found(chainID string, g Genesis) (*State, *Delta, error) {
 	d := newDraft(s)
 	first := g.Calendar().NextGate(g.Epoch)
 	d.clock = &clockRecord{Next: first, Month: g.Calendar().MonthOf(first, g.Rules.Zone())}
+	for _, v := range g.Validators {
+		d.validators[v.Key] = &validatorRecord{Network: v.Network}
+	}
 	delta := d.seal(nil)
 	s.Absorb(delta)
 	return s, delta, nil
@@ -78,6 +82,7 @@ func emptyState(chainID string, g Genesis) (*State, error) {
 		households: map[market.HouseholdID]*Household{},
 		meters:     map[MeterID]*Meter{},
 		intervals:  map[market.Interval]*IntervalRecord{},
+		validators: map[Key]*validatorRecord{},
 		founders:   map[Key]market.HouseholdID{},
 		members:    map[Key]market.HouseholdID{},
 		values:     map[string][32]byte{},

@@ -42,6 +42,8 @@ func parseNodes(text string) ([]ledger.Node, error) {
 //
 //	network +K number=N [set NODES] [remove ID] [officer=I] [approvals=N]
 //	rules +K number=N [import=P] [export=P] [fee=P] [metered=1] [floor=W] [interval=S] [islanded=1] [rule NAME] [approvals=N]
+//	vote NAME number=N [key=N] [officer=1] [approvals=N]     key: another one than NAME's first; officer: it signs as one
+//	unvote NAME number=N [key=N] [founder=1] [approvals=N]   founder: it is no household yet
 //	envelope NODE +K[..+M] seq=N [import_w=W] [export_w=W] [lift=1] [operator=I] [officer=1]   officer: with the wrong key
 func (s *street) makeOffice(args []string) ([]byte, error) {
 	var nodes []ledger.Node
@@ -61,6 +63,8 @@ func (s *street) makeOffice(args []string) ([]byte, error) {
 		approvals = int(n)
 	}
 	switch args[0] {
+	case "vote", "unvote":
+		return s.vote(args[0] == "unvote", rest, options, approvals), nil
 	case "network":
 		k, _, err := s.intervals(rest[0])
 		if err != nil {
@@ -91,6 +95,23 @@ func (s *street) makeOffice(args []string) ([]byte, error) {
 		set := ledger.SetEnvelope{Operator: uint64(options["operator"]), Envelope: e}
 		return set.Sign(ledgertest.ChainID, key), nil
 	}
+}
+
+func (s *street) vote(remove bool, rest []string, options map[string]int64, approvals int) []byte {
+	h, number := s.home(rest[0]), uint64(options["number"])
+	key := h.Validator
+	if n := options["key"]; n != 0 {
+		key = ledgertest.Key(fmt.Sprintf("%s/validator/%d", h.Name, n))
+	}
+	switch {
+	case options["officer"] != 0:
+		key = s.Officers[0]
+	case remove && options["founder"] != 0: // that is no household yet
+		return s.Unvote(market.HouseholdID{}, number, ledgertest.Public(key), approvals)
+	case remove:
+		return s.Unvote(h.ID, number, ledgertest.Public(key), approvals)
+	}
+	return s.Vote(h, number, key, approvals)
 }
 
 func (s *street) rules(options map[string]int64, rest []string, approvals int) ([]byte, error) {

@@ -41,7 +41,8 @@ func newStreet(change func(*ledger.Rules), nodes ...ledger.Node) *street {
 //	community [deadline=S] [window=S] [ahead=N] [fee=P] [credit=M] [islanded=1] [metered=1] [floor=W]
 //	          [rule=NAME] [network=NODES]   begins anew; for NODES see parseNodes
 //	count      each line NAME +K import=WH export=WH: what meters count
-//	block      each line a transaction (see tx): applies them as one block
+//	block      each line a transaction (see tx): applies them as one block. Also: "signed by
+//	           NAMES", who signed the block before; "proves fault of NAMES"
 //	check      each line a transaction: what CheckTx says, nothing is applied
 //	show       each line balances, intervals, interval +K, household NAME, meter NAME, limit NODE +K
 func (s *street) run(args, input []string) (string, error) {
@@ -190,6 +191,14 @@ func (s *street) block(out *strings.Builder, input []string) error {
 	s.height++
 	b := ledger.Block{Seed: [32]byte{s.height}}
 	for _, line := range input {
+		if names, ok := strings.CutPrefix(line, "signed by "); ok {
+			b.Signed = s.addresses(names)
+			continue
+		}
+		if names, ok := strings.CutPrefix(line, "proves fault of "); ok {
+			b.Faulty = s.addresses(names)
+			continue
+		}
 		raw, err := s.tx(strings.Fields(line))
 		if err != nil {
 			return fmt.Errorf("%s: %w", line, err)
@@ -220,12 +229,24 @@ func (s *street) block(out *strings.Builder, input []string) error {
 			fmt.Fprintf(out, "forgotten: %s\n", s.words(ledger.KeyText(r.Key)))
 		}
 	}
+	for _, v := range delta.Validators {
+		fmt.Fprintf(out, "update: %s power %d\n", s.words(v.Key.String()), v.Power)
+	}
 	hash := delta.AppHash()
 	fmt.Fprintf(out, "next +%d, app hash %x\n", s.state.Next()-s.First, hash[:6])
 	for _, err := range s.state.Audit() {
 		return fmt.Errorf("after the block: %w", err)
 	}
 	return nil
+}
+
+// addresses are those of the homes' first validator keys.
+func (s *street) addresses(names string) []ledger.ValidatorAddress {
+	var all []ledger.ValidatorAddress
+	for name := range strings.FieldsSeq(names) {
+		all = append(all, ledger.AddressOf(ledgertest.Public(s.home(name).Validator)))
+	}
+	return all
 }
 
 func (s *street) event(e ledger.Event) string {
@@ -263,6 +284,10 @@ func (s *street) show(out *strings.Builder, args []string) error {
 		}
 		slices.Sort(lines)
 		fmt.Fprintln(out, strings.Join(lines, "\n"))
+	case "validators":
+		for _, v := range s.state.Validators() {
+			fmt.Fprintf(out, "%s of %s, fault %d\n", s.words(v.Key.String()), s.words(v.Household.String()), s.state.FaultOf(v.Key))
+		}
 	case "intervals":
 		for _, k := range s.state.Intervals() {
 			r, _ := s.state.Interval(k)
@@ -349,6 +374,8 @@ func (s *street) words(text string) string {
 		h := s.homes[name]
 		text = strings.NewReplacer(
 			h.ID.String(), name,
+			ledgertest.Public(h.Validator).String(), name+"'s validator",
+			ledgertest.Public(ledgertest.Key(name+"/validator/2")).String(), name+"'s validator 2",
 			ledgertest.Public(h.Device).String(), name+"'s device",
 			ledgertest.Public(h.Household).String(), name+"'s household key",
 			ledger.MeterIDOf(ledgertest.Public(h.Meter)).String(), name+"'s meter",

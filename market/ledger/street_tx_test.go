@@ -56,7 +56,7 @@ func (s *street) make(args []string) ([]byte, error) {
 			begun, err = begun+market.Interval(n), errors.Join(err, bad)
 		}
 		return ledger.NewTick(from, to, begun), err
-	case "network", "rules", "envelope":
+	case "network", "rules", "envelope", "vote", "unvote":
 		return s.makeOffice(args)
 	}
 	if len(args) < 2 {

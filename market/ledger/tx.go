@@ -34,6 +34,7 @@ const (
 	KindReplacement Kind = 12
 	KindDevice      Kind = 13
 	KindDeparture   Kind = 14
+	KindValidator   Kind = 15
 )
 
 // body is what a kind of transaction brings. The calls come in this order, and
@@ -74,6 +75,7 @@ var kinds = map[Kind]struct {
 	KindReplacement: {"replacement", fromHousehold, func() body { return new(ReplaceMeter) }},
 	KindDevice:      {"device", fromHousehold, func() body { return new(SetDevice) }},
 	KindDeparture:   {"departure", fromHousehold, func() body { return new(Depart) }},
+	KindValidator:   {"validator", fromOffice, func() body { return new(SetValidator) }},
 }
 
 // sender says on whose behalf a kind comes.

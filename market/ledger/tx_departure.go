@@ -23,6 +23,9 @@ const (
 // month is closed (see draft.part), so that it can read its last statement; its record
 // stays, and with it the HouseholdID: who comes back, comes with another key.
 //
+// Its vote, if it has one, goes at once: a machine that is about to be unplugged should not
+// count for the quorum.
+//
 // An earlier From takes the place of a later one, never the other way round.
 type Depart struct {
 	_         struct{} `cbor:",toarray"`
@@ -82,6 +85,11 @@ func (x *Depart) check(d *draft, tx *Tx) *Refusal {
 	if last := d.next() + market.Interval(maxNoticeS/d.base.genesis.Rules.IntervalS); x.From > last {
 		return refuse(CodeTooFarAhead, "from", "got %d, want at most %d, a year ahead", x.From, last)
 	}
+	if _, votes := d.voterOf(tx.env.Household); votes {
+		if refusal := d.checkLastVoter(); refusal != nil {
+			return refusal
+		}
+	}
 	if x.By == DepartByOfficers {
 		return d.checkApprovals(x.Approvals)
 	}
@@ -116,6 +124,9 @@ func (x *Depart) apply(d *draft, tx *Tx) error {
 		return err
 	}
 	h.Left = x.From
+	if key, ok := d.voterOf(tx.env.Household); ok {
+		d.dismiss(key)
+	}
 	return nil
 }
 

@@ -129,6 +129,12 @@ func (d *draft) useOf(key Key) string {
 			}
 		}
 	}
+	if v, ok := d.validator(key); ok {
+		if !v.votes() {
+			return "that of a validator who has signed two blocks of one height"
+		}
+		return "a validator's key"
+	}
 	if m, ok := d.meter(MeterIDOf(key)); ok {
 		return "the key of a meter of household " + m.Household.String()
 	}

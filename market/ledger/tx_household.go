@@ -103,6 +103,7 @@ func (r *RegisterHousehold) verify(d *draft, _ *Tx) *Refusal {
 func (r *RegisterHousehold) apply(d *draft, tx *Tx) error {
 	if d.unclaimed(r.Network) {
 		d.founders[r.Network] = tx.env.Household
+		d.house(r.Network, tx.env.Household)
 	}
 	d.households[tx.env.Household] = &Household{Key: r.Key, Device: r.Device, Network: r.Network, Node: r.Node}
 	return nil

@@ -112,6 +112,7 @@ func FuzzDecodeTx(f *testing.F) {
 		c.Order(h, c.First, market.Bid, 1, ledger.Step{Price: -3, WattHours: 5}), ledger.NewTick(0, 5, 0),
 		c.Device(h, 3, ledgertest.Key("d"), ledgertest.Key("n")), c.Revoke(h, 4),
 		c.Leave(h, c.First, ledger.DepartByDevice, 0), c.Leave(h, c.First, ledger.DepartByOfficers, 2),
+		c.Vote(h, 1, h.Validator, 2), c.Unvote(h.ID, 2, ledgertest.Public(h.Validator), 2),
 		{},
 		{0xf6},
 	} {

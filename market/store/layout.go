@@ -39,7 +39,7 @@ var (
 )
 
 // Format is the version of the file's layout, and of the records in it.
-const Format = "commonwatt-ledger/5"
+const Format = "commonwatt-ledger/6"
 
 // seal puts the checksum (S2) in front of a value.
 func seal(bucket, key, value []byte) []byte {

@@ -41,8 +41,8 @@ type Community struct {
 	First    market.Interval    // whose gate closes first
 }
 
-// New makes a community of three officers, a grid operator, and two founders (the homes home/0
-// and home/1), on a network of these nodes.
+// New makes a community of three officers, a grid operator, and two founders who
+// are its validators (the homes home/0 and home/1), on a network of these nodes.
 func New(rules ledger.Rules, nodes ...ledger.Node) *Community {
 	c := &Community{Operator: Key("operator/0"), Genesis: ledger.Genesis{
 		Name: "sim-street", Epoch: Epoch(), Start: Epoch(), Rate: 1, Rules: rules, Network: nodes,
@@ -50,6 +50,9 @@ func New(rules ledger.Rules, nodes ...ledger.Node) *Community {
 	}}
 	for _, name := range []string{"home/0", "home/1"} {
 		c.Genesis.Founders = append(c.Genesis.Founders, Public(Key(name+"/network")))
+		c.Genesis.Validators = append(c.Genesis.Validators, ledger.GenesisValidator{
+			Network: Public(Key(name + "/network")), Key: Public(Key(name + "/validator")),
+		})
 	}
 	for _, name := range []string{"officer/0", "officer/1", "officer/2"} {
 		c.Officers = append(c.Officers, Key(name))
@@ -85,6 +88,7 @@ type Home struct {
 	Device    ed25519.PrivateKey
 	Network   ed25519.PrivateKey
 	Meter     ed25519.PrivateKey
+	Validator ed25519.PrivateKey
 	Node      string // where it joins; "" is ledger.RootNode
 	Epoch     uint32 // of its meter's readings
 	// Counters says what the meter shows at the start of an Interval. The default
@@ -97,6 +101,7 @@ func NewHome(name string) *Home {
 	h := &Home{
 		Name: name, Household: Key(name + "/household"), Device: Key(name + "/device"),
 		Network: Key(name + "/network"), Meter: Key(name + "/meter"),
+		Validator: Key(name + "/validator"),
 	}
 	h.ID = market.HouseholdIDOf(h.Household.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // that of crypto/ed25519
 	h.Counters = func(k market.Interval) (uint64, uint64) {

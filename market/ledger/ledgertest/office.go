@@ -77,6 +77,22 @@ func (c *Community) Leave(h *Home, from market.Interval, by ledger.DepartBy, n i
 	}
 }
 
+// Vote makes the change that gives the home a vote with a key, sent by the first officer
+// with n approvals.
+func (c *Community) Vote(h *Home, number uint64, key ed25519.PrivateKey, n int) []byte {
+	s := ledger.SetValidator{Number: number, Household: h.ID, Key: Public(key)}
+	s.Possession = ed25519.Sign(key, s.PossessionBytes(ChainID))
+	s.Approvals = c.Approve(s.ApprovalBytes(ChainID), n)
+	return s.Sign(ChainID, c.Officers[0])
+}
+
+// Unvote makes the change that takes a household's vote away.
+func (c *Community) Unvote(h market.HouseholdID, number uint64, key ledger.Key, n int) []byte {
+	s := ledger.SetValidator{Number: number, Household: h, Key: key, Remove: true}
+	s.Approvals = c.Approve(s.ApprovalBytes(ChainID), n)
+	return s.Sign(ChainID, c.Officers[0])
+}
+
 // Feeders makes a network of a root and feeders with limits and fees that bind at noon.
 func Feeders() []ledger.Node {
 	return []ledger.Node{

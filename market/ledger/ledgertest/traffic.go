@@ -47,6 +47,14 @@ func (t *Traffic) Block() ledger.Block {
 	for i := range b.Seed {
 		b.Seed[i] = byte(t.Source.IntN(256)) //nolint:gosec // below 256
 	}
+	for _, v := range t.State.Validators() {
+		if t.Source.IntN(5) > 0 {
+			b.Signed = append(b.Signed, ledger.AddressOf(v.Key))
+		}
+		if t.Source.IntN(40) == 0 {
+			b.Faulty = append(b.Faulty, ledger.AddressOf(v.Key))
+		}
+	}
 	for range t.Source.IntN(8) {
 		tx := t.tx()
 		b.Txs = append(b.Txs, tx)
@@ -86,6 +94,8 @@ func (t *Traffic) tx() []byte {
 		return t.Community.Join(h, 1+t.Source.IntN(3))
 	case joined && !member.HasMeter && kind < 12 || again == 1:
 		return t.Community.Install(h, 1+t.Source.IntN(3))
+	case again == 2 && kind < 8:
+		return t.vote(h)
 	case again == 2:
 		return t.office()
 	case again == 3:
@@ -238,6 +248,20 @@ func (t *Traffic) report(h *Home) []byte {
 		h = &of
 	}
 	return t.Community.Report(h, from, count)
+}
+
+// vote gives the home a vote, changes its key, or takes somebody's away.
+func (t *Traffic) vote(h *Home) []byte {
+	number := t.State.ValidatorChanges() + 1 + uint64(t.Source.IntN(8)/7) //nolint:gosec // small
+	if all := t.State.Validators(); t.Source.IntN(3) == 0 {
+		v := all[t.Source.IntN(len(all))]
+		return t.Community.Unvote(v.Household, number, v.Key, 1+t.Source.IntN(3))
+	}
+	key := Key(fmt.Sprintf("%s/validator/%d", h.Name, t.seq))
+	if t.Source.IntN(6) == 0 {
+		key = h.Validator // of some, the one of the genesis
+	}
+	return t.Community.Vote(h, number, key, 1+t.Source.IntN(3))
 }
 
 func (t *Traffic) newHome() *Home {

@@ -1,0 +1,223 @@
+package consensus
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cometbft/cometbft/types"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
+)
+
+// household makes the node a home of its own: the household that brings its network key.
+func (m *member) household(t *testing.T) *home {
+	t.Helper()
+	h := newHome(m.name)
+	h.network = m.network
+	return h
+}
+
+// vote makes the change that gives a home the vote of the node's validator key.
+func (s *street) vote(h *home, m *member, number uint64) []byte {
+	s.t.Helper()
+	pub, err := LoadValidatorKey(m.cfg.ValidatorKeyFile)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	v := ledger.SetValidator{Number: number, Household: h.id, Key: ledger.KeyOf(pub)}
+	if v.Possession, err = ProveValidatorKey(m.cfg.ValidatorKeyFile, s.chain, v); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.approved(v)
+}
+
+func (s *street) approved(v ledger.SetValidator) []byte {
+	for i, o := range s.officers {
+		v.Approvals = append(v.Approvals, ledger.Approval{Officer: uint64(i), Signature: ed25519.Sign(o, v.ApprovalBytes(s.chain))})
+	}
+	return v.Sign(s.chain, s.officers[0])
+}
+
+// voting says whether a key has signed the newest block that a node has.
+func (m *member) voting(k ledger.Key) bool {
+	e := m.engine.Load()
+	if e == nil {
+		return false
+	}
+	blocks := e.node.BlockStore()
+	commit := blocks.LoadSeenCommit(blocks.Height())
+	if commit == nil {
+		return false
+	}
+	for _, s := range commit.Signatures {
+		if s.BlockIDFlag == types.BlockIDFlagCommit && addressOf(s.ValidatorAddress) == ledger.AddressOf(k) {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitVote makes blocks until a key signs, or with no a block that it has no part in.
+func (s *street) awaitVote(via *member, nodes []*member, h *home, k ledger.Key, want bool) {
+	s.t.Helper()
+	await(s.t, 90*time.Second, fmt.Sprintf("%s votes: %v", k, want), func() bool {
+		s.submit(via, s.preference(h))
+		s.awaitState("preference committed", nodes, s.preferred(h))
+		return via.voting(k) == want
+	})
+}
+
+func (s *street) awaitValidators(nodes []*member, n int) {
+	s.t.Helper()
+	s.awaitState(fmt.Sprintf("%d validators", n), nodes, func(st *ledger.State) bool { return len(st.Validators()) == n })
+}
+
+func (m *member) validatorKey(t *testing.T) ledger.Key {
+	t.Helper()
+	pub, err := LoadValidatorKey(m.cfg.ValidatorKeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger.KeyOf(pub)
+}
+
+// The set of validators changes by transaction, with real engines: a fifth joins, one
+// rotates its key, one is removed, and one that crashes around the block of a change comes
+// back with the same set; all go on committing. Then a gateway is stolen: its key is
+// refused at every node with the next block, and the others do without it.
+func TestValidatorsChange(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, streetOptions{validators: 4, replicas: 1, interval: time.Hour, rate: 1, next: 30 * time.Minute})
+	var crashAt atomic.Int64
+	var crashStored atomic.Bool
+	s.nodes[3].cfg.faults.commit = func(height int64, stored bool) error {
+		if height == crashAt.Load() && stored == crashStored.Load() {
+			return errPowerCut
+		}
+		return nil
+	}
+	for _, m := range s.nodes {
+		s.homes = append(s.homes, m.household(t))
+	}
+	n, all := s.nodes, s.nodes
+	s.start(all...)
+	s.awaitUp(all...)
+	s.admit(n[0], all, s.homes...)
+	for _, v := range n[4].Status().Validators {
+		if v.Self {
+			t.Error("the replica is a validator before it is given a vote")
+		}
+	}
+
+	// A fifth.
+	s.submit(n[0], s.vote(s.homes[4], n[4], 1))
+	s.awaitValidators(all, 5)
+	s.awaitVote(n[0], all, s.homes[0], n[4].validatorKey(t), true)
+	if !n[4].Status().IsValidator || n[0].Status().ValidatorsTotal != 5 {
+		t.Errorf("status: %+v", n[4].Status())
+	}
+
+	// Another key for node 1, which takes it up when it starts again.
+	old := n[1].validatorKey(t)
+	n[1].cfg.ValidatorKeyFile, n[1].cfg.ValidatorStateFile = filepath.Join(n[1].cfg.Home, "second.key"), filepath.Join(n[1].cfg.Home, "second.state")
+	if _, err := NewValidatorKey(n[1].cfg.ValidatorKeyFile, n[1].cfg.ValidatorStateFile); err != nil {
+		t.Fatal(err)
+	}
+	s.submit(n[0], s.vote(s.homes[1], n[1], 2))
+	s.awaitState("another key", all, func(st *ledger.State) bool { return !st.IsValidator(old) && len(st.Validators()) == 5 })
+	if err := n[1].stop(); err != nil {
+		t.Fatal(err)
+	}
+	n[1].start()
+	s.awaitUp(all...)
+	s.awaitVote(n[0], all, s.homes[0], n[1].validatorKey(t), true)
+
+	// Node 2 is removed, and node 3 crashes around the block with the change: before its
+	// ledger has it, then after, when the engine has not noted it.
+	for i, stored := range []bool{false, true} {
+		height := s.settled(all...)
+		crashStored.Store(stored)
+		crashAt.Store(height + 1)
+		change := s.approved(ledger.SetValidator{Number: 3, Household: s.homes[2].id, Key: n[2].validatorKey(t), Remove: true})
+		if i == 1 {
+			change = s.vote(s.homes[2], n[2], 4) // and back
+		}
+		s.submit(n[0], change)
+		if err := <-n[3].done; err == nil {
+			t.Fatal("node 3 did not crash")
+		} else {
+			n[3].done <- err
+		}
+		_ = n[3].stop()
+		crashAt.Store(0)
+		n[3].start()
+		s.awaitUp(all...)
+		s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), i == 1)
+		s.awaitVote(n[0], all, s.homes[0], n[3].validatorKey(t), true)
+	}
+	s.submit(n[0], s.approved(ledger.SetValidator{Number: 5, Household: s.homes[2].id, Key: n[2].validatorKey(t), Remove: true}))
+	s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), false)
+
+	// Four are left; of the five that there were, three would not be enough.
+	if err := n[4].stop(); err != nil {
+		t.Fatal(err)
+	}
+	rest := []*member{n[0], n[1], n[2], n[3]}
+	s.submit(n[0], s.preference(s.homes[0]))
+	s.awaitState("three of four commit", rest, s.preferred(s.homes[0]))
+	n[4].start()
+	s.awaitUp(all...)
+	s.sameHashes(all...)
+
+	s.stolen(t, n[3], s.homes[3])
+}
+
+// stolen: the household of a node brings another gateway, and the node is out.
+func (s *street) stolen(t *testing.T, thief *member, h *home) {
+	t.Helper()
+	var rest []*member
+	for _, m := range s.nodes {
+		if m != thief {
+			rest = append(rest, m)
+		}
+	}
+	waits := s.order(h, rest[0].next(), 100) // of the thief: in the pools, for the next gate
+	s.submit(thief, waits)
+	s.awaitPool(1, s.nodes...)
+	device := testKey("new device")
+	change := ledger.NewDevice(s.chain, h.id, 1, device, testKey("new network"))
+	s.submit(rest[0], change.Sign(s.chain, h.id, h.cold))
+	s.awaitState("another gateway", rest, func(st *ledger.State) bool {
+		r, ok := st.Household(h.id)
+		return ok && r.DeviceSeq == 1 && !st.IsMember(thief.network.Public().(ed25519.PublicKey))
+	})
+	s.awaitPool(0, rest...)
+	for _, m := range rest {
+		if err := m.Submit(context.Background(), s.preference(h)); !isRefusal(err, ledger.CodeBadSignature) {
+			t.Errorf("%s takes what the stolen device signs: %v", m.name, err)
+		}
+		m.host.Recheck()
+	}
+	await(t, 60*time.Second, "the stolen gateway is out", func() bool {
+		for _, m := range rest {
+			for _, p := range m.host.Peers() {
+				if p.ID == thief.host.ID() {
+					return false
+				}
+			}
+			if e := m.engine.Load(); e == nil || e.node.Switch().Peers().Has(thief.engineID()) {
+				return false
+			}
+		}
+		return true
+	})
+	h.device = device
+	s.submit(rest[0], s.preference(h))
+	s.awaitState("the new gateway is heard", rest, s.preferred(h))
+	s.sameHashes(rest...)
+}

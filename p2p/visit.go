@@ -182,6 +182,18 @@ func PeerAt(ctx context.Context, key ed25519.PrivateKey, address string) ([]stri
 	return []string{to.String() + "/p2p/" + secured.RemotePeer().String()}, nil
 }
 
+// Announced are the addresses that others are told of, each with /p2p/ID: what an invitation
+// can name. Those through relays are left out, since relays let members in only.
+func (h *Host) Announced() []string {
+	var out []string
+	for _, a := range h.host.Addrs() {
+		if !relayed(a) {
+			out = append(out, a.String()+"/p2p/"+h.host.ID().String())
+		}
+	}
+	return out
+}
+
 // Announce makes the host known on the local network under a tag, beside Config.MDNS,
 // until ctx ends or the host closes: so that guests find it.
 func (h *Host) Announce(ctx context.Context, tag string) {

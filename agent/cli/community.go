@@ -15,8 +15,11 @@ import (
 )
 
 func newCommunity(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "community", Short: "What the officers of the cooperative decide"}
-	c.AddCommand(newCommunityApprove(s))
+	c := &cobra.Command{Use: "community", Short: "Found a community, let households in, and what officers of the cooperative decide"}
+	c.AddCommand(
+		newCommunityApprove(s), newCommunityInvite(s), newCommunityInvitations(s), newCommunityRevoke(s),
+		newCommunityRequests(s), newCommunityAdmit(s),
+	)
 	return c
 }
 

@@ -82,12 +82,7 @@ func (o *initOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
-	// Where nobody tells the kernel that the clock is kept, in a container or without a time service, no interval would
-	// ever be proven.
-	clock := household.ClockSystem
-	if !meter.NewSystemClock().State().Sure() {
-		clock = household.ClockTrusted
-	}
+	clock := clockFor()
 	err = household.WriteConfig(o.dir, household.Config{
 		Name: o.name, Role: role, Clock: clock,
 		Listen: household.ListenConfig{API: o.api, Network: household.NetworkAddresses(o.networkPort)},
@@ -112,6 +107,15 @@ func (o *initOptions) run(s streams) error {
 		fmt.Fprintf(s.err, "hint: start it with `commonwatt run --home %s`\n", o.dir)
 	}
 	return nil
+}
+
+// clockFor is what a new home is told of its clock. Where nobody tells the kernel that the
+// clock is kept, in a container or without a time service, no interval would ever be proven.
+func clockFor() string {
+	if !meter.NewSystemClock().State().Sure() {
+		return household.ClockTrusted
+	}
+	return household.ClockSystem
 }
 
 func (o *initOptions) foundCommunity(d meter.Definition) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/agent/household"
+	"github.com/commonwatt/commonwatt/agent/joining"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/p2p"
@@ -77,6 +78,7 @@ type gateway struct {
 
 	keeper      *access.Keeper      // nil: the page is open
 	certificate *access.Certificate // nil: the page is in clear, on this machine alone
+	desk        *joining.Desk       // for those who join
 
 	topic   *p2p.Topic
 	tunnels *p2p.Tunnels
@@ -134,6 +136,9 @@ func (g *gateway) open(version string) error {
 	if err := g.openAccess(chain); err != nil {
 		return err
 	}
+	if err := g.openDesk(keys, genesis); err != nil {
+		return err
+	}
 	if err := g.openNetwork(keys, chain); err != nil {
 		return err
 	}
@@ -166,7 +171,8 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
 			return member
 		},
-		Log: g.log.With("room", "p2p"),
+		Guest: g.desk.Guest,
+		Log:   g.log.With("room", "p2p"),
 	})
 	if err != nil {
 		return err
@@ -174,6 +180,7 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 	if g.tunnels, err = g.host.Tunnel(consensus.TunnelProtocol, consensus.TunnelsPerPeer); err != nil {
 		return err
 	}
+	g.receiveGuests()
 	g.topic, err = g.host.Join("commonwatt/"+chain+"/"+gossipFormat, consensus.MaxBundleBytes,
 		func(_ context.Context, _ p2p.PeerID, data []byte) p2p.Verdict { return verdict(g.node.Validate(data)) },
 		func(p2p.PeerID, []byte) {}) // what is good is in the pool already
@@ -214,6 +221,7 @@ func (g *gateway) run(ctx context.Context) error {
 	homes.Go(func() error { return g.home.Run(ctx) })
 	homes.Go(func() error { return g.page.Run(ctx) })
 	homes.Go(func() error { return g.expel(ctx) })
+	homes.Go(func() error { return g.beFound(ctx) })
 	ledgerEnded := make(chan struct{})
 	var ledgerErr error
 	go func() {

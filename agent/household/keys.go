@@ -18,16 +18,35 @@ import (
 
 // Keys are the home's private keys, one per purpose.
 type Keys struct {
-	Household ed25519.PrivateKey // who the member is; only admission needs it
+	Household ed25519.PrivateKey // who the member is; cold: nil if it is kept elsewhere
 	Device    ed25519.PrivateKey // this gateway: signs orders, preferences and reports
 	Meter     ed25519.PrivateKey // signs readings of meters that cannot sign themselves
 	Network   ed25519.PrivateKey // libp2p and engine identity
+
+	public ed25519.PublicKey // Household's
 }
 
 // ID is the household's pseudonym.
-func (k *Keys) ID() market.HouseholdID {
-	return market.HouseholdIDOf(k.Household.Public().(ed25519.PublicKey))
+func (k *Keys) ID() market.HouseholdID { return market.HouseholdIDOf(k.HouseholdPublic()) }
+
+// HouseholdPublic is the public half of the household's key, which stays when it goes.
+func (k *Keys) HouseholdPublic() ed25519.PublicKey {
+	if k.Household != nil {
+		return k.Household.Public().(ed25519.PublicKey)
+	}
+	return k.public
 }
+
+// Key files of a home, in its folder keys.
+const (
+	HouseholdKeyFile    = "household.key"
+	HouseholdPublicFile = "household.pub"
+	// UncheckedFile is there as long as nobody has shown that they have the recovery words.
+	UncheckedFile = "household.unchecked"
+)
+
+// KeyFile is the path of a key file of a home.
+func KeyFile(dir, name string) string { return filepath.Join(dir, "keys", name) }
 
 // Public gives the ledger's form of a private key's public half.
 func Public(k ed25519.PrivateKey) ledger.Key {
@@ -36,7 +55,7 @@ func Public(k ed25519.PrivateKey) ledger.Key {
 
 func (k *Keys) files() map[string]*ed25519.PrivateKey {
 	return map[string]*ed25519.PrivateKey{
-		"household.key": &k.Household, "device.key": &k.Device, "meter.key": &k.Meter, "network.key": &k.Network,
+		HouseholdKeyFile: &k.Household, "device.key": &k.Device, "meter.key": &k.Meter, "network.key": &k.Network,
 	}
 }
 
@@ -48,11 +67,44 @@ func CreateKeys(dir string) (*Keys, error) {
 		return nil, fmt.Errorf("creating keys: %w", err)
 	}
 	for name := range new(Keys).files() {
+		if name == HouseholdKeyFile && isThere(filepath.Join(folder, HouseholdPublicFile)) {
+			continue // the cold key is kept elsewhere
+		}
 		if err := CreateKey(filepath.Join(folder, name)); err != nil {
 			return nil, err
 		}
 	}
 	return LoadKeys(dir)
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// WriteKey writes a key file, readable by its owner only.
+func WriteKey(path string, key ed25519.PrivateKey) error {
+	return replaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
+}
+
+// KeepPublic notes the public half of the household's key, so that the key itself may go.
+func KeepPublic(dir string, pub ed25519.PublicKey) error {
+	return replaceFile(KeyFile(dir, HouseholdPublicFile), []byte(hex.EncodeToString(pub)+"\n"))
+}
+
+// ForgetHousehold removes the household's key from the gateway. The public half stays.
+func ForgetHousehold(dir string) error {
+	k, err := LoadKeys(dir)
+	if err != nil {
+		return err
+	}
+	if err := KeepPublic(dir, k.HouseholdPublic()); err != nil {
+		return err
+	}
+	if err := os.Remove(KeyFile(dir, HouseholdKeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forgetting the household's key: %w", err)
+	}
+	return nil
 }
 
 // CreateKey makes one key file, readable by its owner only, unless it exists.
@@ -72,11 +124,34 @@ func LoadKeys(dir string) (*Keys, error) {
 	k := new(Keys)
 	for name, key := range k.files() {
 		var err error
+		if name == HouseholdKeyFile && !isThere(KeyFile(dir, name)) && isThere(KeyFile(dir, HouseholdPublicFile)) {
+			if k.public, err = loadPublic(KeyFile(dir, HouseholdPublicFile)); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if *key, err = LoadKey(filepath.Join(dir, "keys", name)); err != nil {
 			return nil, err
 		}
 	}
 	return k, nil
+}
+
+func loadPublic(path string) (ed25519.PublicKey, error) {
+	f, err := os.Open(path) //nolint:gosec // inside the home's own folder
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	raw, err := io.ReadAll(io.LimitReader(f, maxKeyBytes))
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	var key ledger.Key
+	if err := key.UnmarshalText([]byte(strings.TrimSpace(string(raw)))); err != nil {
+		return nil, fmt.Errorf("loading key %s: %w", path, err)
+	}
+	return key.Public(), nil
 }
 
 // maxKeyBytes bounds what is read of a key file; a right one has 65 bytes.

@@ -121,7 +121,8 @@ func (w *waiting) step(ctx context.Context, l *joining.Look) (done bool, err err
 			return false, fmt.Errorf("reading the officers' signatures: %w", err)
 		}
 	}
-	switch n := len(w.file.Approvals); {
+	n := len(w.file.Approvals)
+	switch {
 	case l.Member && l.Meter:
 		return true, nil
 	case n < l.Needed:

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 //	exits CODE PROGRAM ARGS...   runs it; the exit code must be CODE
 //	eventually [grepped RE] PROGRAM ARGS...   runs it until it succeeds and its stdout matches, for a minute
 //	occupy VAR                   takes a free TCP port and puts its number into $VAR
+//	join FILE ARGS...            commonwatt join with the invitation in FILE
+//	request VAR HOME             puts the id of the one that asks HOME's community into $VAR
 //	registers VAR FILE           serves the registers in FILE by Modbus TCP on the port $VAR
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
@@ -57,6 +59,8 @@ func TestScript(t *testing.T) {
 			"eventually": eventually,
 			"occupy":     occupy,
 			"registers":  registers,
+			"join":       joinCommand,
+			"request":    request,
 		},
 	})
 }

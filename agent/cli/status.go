@@ -55,6 +55,7 @@ func newStatus(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			nagWords(s.out, home)
 			return printStatus(s.out, raw, trust, pageRows(cfg, home))
 		},
 	}

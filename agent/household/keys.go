@@ -23,7 +23,8 @@ type Keys struct {
 	Meter     ed25519.PrivateKey // signs readings of meters that cannot sign themselves
 	Network   ed25519.PrivateKey // libp2p and engine identity
 
-	public ed25519.PublicKey // Household's
+	// ColdPublic is the public half of a Household that is kept elsewhere; else nil.
+	ColdPublic ed25519.PublicKey
 }
 
 // ID is the household's pseudonym.
@@ -34,7 +35,7 @@ func (k *Keys) HouseholdPublic() ed25519.PublicKey {
 	if k.Household != nil {
 		return k.Household.Public().(ed25519.PublicKey)
 	}
-	return k.public
+	return k.ColdPublic
 }
 
 // Key files of a home, in its folder keys.
@@ -125,7 +126,7 @@ func LoadKeys(dir string) (*Keys, error) {
 	for name, key := range k.files() {
 		var err error
 		if name == HouseholdKeyFile && !isThere(KeyFile(dir, name)) && isThere(KeyFile(dir, HouseholdPublicFile)) {
-			if k.public, err = loadPublic(KeyFile(dir, HouseholdPublicFile)); err != nil {
+			if k.ColdPublic, err = loadPublic(KeyFile(dir, HouseholdPublicFile)); err != nil {
 				return nil, err
 			}
 			continue

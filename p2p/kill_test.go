@@ -29,6 +29,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if settings := os.Getenv(networkEnv); settings != "" {
+		if err := networkHome(settings); err != nil {
+			slog.Error("home", "err", err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -104,7 +104,7 @@ func decodeRecords(b []byte, limit int) ([]signedRecord, error) {
 func encodeDigest(have map[peer.ID]uint64) []byte {
 	lines := make([][]byte, 0, len(have))
 	for id, seq := range have {
-		if raw, ok := rawKey(id); ok {
+		if raw, ok := networkKey(id); ok {
 			lines = append(lines, binary.BigEndian.AppendUint64(slices.Clip(raw), seq))
 		}
 	}
@@ -136,16 +136,6 @@ func decodeDigest(b []byte) (map[peer.ID]uint64, error) {
 		last = raw
 	}
 	return have, nil
-}
-
-// rawKey returns the Ed25519 key that an identity contains.
-func rawKey(id peer.ID) ([]byte, bool) {
-	pub, err := id.ExtractPublicKey()
-	if err != nil {
-		return nil, false
-	}
-	raw, err := pub.Raw()
-	return raw, err == nil && len(raw) == ed25519.PublicKeySize
 }
 
 // decodeFile reads the bytes of a file of addresses.

@@ -30,6 +30,11 @@ const (
 	// that we reach through a relay only. Holes are punched besides, see punch.go.
 	directMin = 15 * time.Second
 	directMax = 5 * time.Minute
+	// quicMin and quicMax are between which times QUIC is tried with a peer outside that we
+	// reach by TCP only: holes can be punched by QUIC only, and the path by which others see
+	// us is where they punch.
+	quicMin = 20 * time.Second
+	quicMax = 10 * time.Minute
 	// hurryEvery is how often at most a new connection makes the others try at once.
 	hurryEvery = 5 * time.Second
 	// maxTargets bounds the peers that are dialled and not configured; foundTries is how
@@ -153,16 +158,21 @@ func (d *dialer) run(ctx context.Context, t *target) {
 		delete(d.targets, t.id)
 		d.mu.Unlock()
 	}()
-	backoff, failures, longer := backoffMin, 0, directMin
+	backoff, failures, longer, quic := backoffMin, 0, directMin, quicMin
 	for ctx.Err() == nil {
 		switch d.standing(t.id) {
 		case straight:
 			since := time.Now()
-			d.await(ctx, t, straight, 0)
+			t.touch()
+			if d.await(ctx, t, straight, quic) {
+				d.preferQUIC(ctx, t)
+				quic, backoff, failures = min(2*quic, quicMax), backoffMin, 0
+				continue
+			}
 			if time.Since(since) >= stableAfter {
 				backoff = backoffMin
 			}
-			failures, longer = 0, directMin
+			failures, longer, quic = 0, directMin, quicMin
 			t.touch()
 		case byRelay:
 			failures = 0
@@ -204,20 +214,36 @@ func (d *dialer) standing(id peer.ID) standing {
 	}
 }
 
-// await waits for as long as the peer stands as it does. After some time, unless that is 0,
-// it returns true although nothing has changed.
-func (d *dialer) await(ctx context.Context, t *target, now standing, longest time.Duration) bool {
-	var timeout <-chan time.Time
-	if longest > 0 {
-		timer := time.NewTimer(longest)
-		defer timer.Stop()
-		timeout = timer.C
+// preferQUIC begins anew with a peer outside that we dialled and reach by TCP only, if QUIC
+// turns out to work: it has lost the race in which both were dialled.
+func (d *dialer) preferQUIC(ctx context.Context, t *target) {
+	conns := direct(d.h.host.Network().ConnsToPeer(t.id))
+	for _, c := range conns {
+		if c.Stat().Direction != network.DirOutbound || transportOf(c.RemoteMultiaddr()) != "tcp" || !publicAddr(c.RemoteMultiaddr()) {
+			return
+		}
 	}
+	if len(conns) == 0 || len(d.h.punch.listens()) == 0 {
+		return
+	}
+	for _, a := range d.addrs(t) {
+		if publicAddr(a) && transportOf(a) != "tcp" && tryAddr(ctx, t.id, a) == nil {
+			d.h.restart(t.id, "connected by TCP, and QUIC works")
+			return
+		}
+	}
+}
+
+// await waits for as long as the peer stands as it does. After some time it returns true
+// although nothing has changed.
+func (d *dialer) await(ctx context.Context, t *target, now standing, longest time.Duration) bool {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
 	for d.standing(t.id) == now {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-timeout:
+		case <-timer.C:
 			return true
 		case <-t.wake:
 		}
@@ -227,9 +253,7 @@ func (d *dialer) await(ctx context.Context, t *target, now standing, longest tim
 
 // attempt dials once and reports whether the peer is connected.
 func (d *dialer) attempt(ctx context.Context, t *target) bool {
-	t.mu.Lock()
-	info := peer.AddrInfo{ID: t.id, Addrs: ma.Unique(slices.Concat(d.h.book.addrs(t.id), t.configured, t.found))}
-	t.mu.Unlock()
+	info := peer.AddrInfo{ID: t.id, Addrs: d.addrs(t)}
 	if len(info.Addrs) == 0 {
 		return false
 	}
@@ -246,6 +270,13 @@ func (d *dialer) attempt(ctx context.Context, t *target) bool {
 		return false
 	}
 	return d.standing(t.id) != apart
+}
+
+// addrs are all addresses that are known of a peer.
+func (d *dialer) addrs(t *target) []ma.Multiaddr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return ma.Unique(slices.Concat(d.h.book.addrs(t.id), t.configured, t.found))
 }
 
 func (t *target) touch() {

@@ -226,6 +226,7 @@ func everywhere(port int) []string {
 // with a public address. Each path is the best there is; when the line of the first house is
 // cut its homes keep each other, and when it is mended all find each other again.
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	if !bed.Enter(t) {
 		return
 	}
@@ -263,6 +264,7 @@ func TestNetworks(t *testing.T) {
 
 // TestSymmetricRouters: where holes cannot be punched, the relay carries.
 func TestSymmetricRouters(t *testing.T) {
+	t.Parallel()
 	if !bed.Enter(t) {
 		return
 	}

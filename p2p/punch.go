@@ -68,6 +68,11 @@ func (p *puncher) addrs() []ma.Multiaddr {
 	})
 }
 
+// listens are the addresses at which we take QUIC.
+func (p *puncher) listens() []ma.Multiaddr {
+	return slices.DeleteFunc(p.h.host.Network().ListenAddresses(), func(a ma.Multiaddr) bool { return transportOf(a) == "tcp" || relayed(a) })
+}
+
 // Trace is libp2p's account of what it does.
 func (p *puncher) Trace(e *holepunch.Event) {
 	conns := direct(p.h.host.Network().ConnsToPeer(e.Remote))

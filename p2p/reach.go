@@ -231,7 +231,7 @@ func tryAddr(ctx context.Context, id peer.ID, a ma.Multiaddr) (err error) {
 	if err != nil {
 		return err
 	}
-	sockets, err := quicreuse.NewConnManager([32]byte{}, [32]byte{}, quicreuse.DisableReuseport()) // it accepts nothing
+	sockets, err := quicreuse.NewConnManager([32]byte{}, [32]byte{}) // a socket of its own, which accepts nothing
 	if err != nil {
 		return err
 	}

@@ -328,7 +328,7 @@ func testFlood(t *testing.T, listen []string) {
 	t.Helper()
 	keys := newKeys(t, 3)
 	members := newCommunity(keys...)
-	limits := p2p.Limits{MessageRate: 50, MessageBurst: 200}
+	limits := p2p.Limits{MessageRate: 50, MessageBurst: 200, Outgoing: 1} // the honest peer meets the victim only
 	victim := start(t, p2p.Config{Key: keys[0], Listen: listen, Member: members.has, Limits: limits})
 	honest := start(t, p2p.Config{Key: keys[1], Listen: listen, Member: members.has, Limits: limits, Bootstrap: victim.Addrs()})
 	var flooded atomic.Int64

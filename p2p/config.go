@@ -69,6 +69,9 @@ type Limits struct {
 	// Peers is how many peers may be connected before inbound connections are refused.
 	// Default 64.
 	Peers int
+	// Outgoing is how many peers may be connected before members that are not configured are
+	// no longer dialled. Less than Peers, so that those who dial find room. Default 48.
+	Outgoing int
 	// Guests is how many guests may be connected at the same time. Default 8.
 	Guests int
 	// Streams is how many streams one peer may have open, both directions. Default 64.
@@ -99,6 +102,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"TotalBurst", &l.TotalBurst, 4000},
 		{"MessageSize", &l.MessageSize, 128 << 10},
 		{"Peers", &l.Peers, 64},
+		{"Outgoing", &l.Outgoing, 48},
 		{"Guests", &l.Guests, 8},
 		{"Streams", &l.Streams, 64},
 		{"RequestBurst", &l.RequestBurst, 40},

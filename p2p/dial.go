@@ -200,7 +200,7 @@ func (d *dialer) run(ctx context.Context, t *target) {
 
 // wanted reports whether there is room for the peer. Configured ones always have it.
 func (d *dialer) wanted(t *target) bool {
-	return t.permanent || d.h.gate.allows(t.id) && len(d.h.host.Network().Peers()) < d.h.limits.Peers
+	return t.permanent || d.h.gate.allows(t.id) && len(d.h.host.Network().Peers()) < d.h.limits.Outgoing
 }
 
 func (d *dialer) standing(id peer.ID) standing {

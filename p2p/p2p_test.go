@@ -181,8 +181,9 @@ func testGossipReachesAll(t *testing.T, listen []string) {
 	hosts, topics, boxes := make([]*p2p.Host, n), make([]*p2p.Topic, n), make([]inbox, n)
 	var bootstrap []string
 	for i := range hosts {
-		// Each knows only its predecessor: a line, so that messages must be forwarded.
-		hosts[i] = start(t, p2p.Config{Key: keys[i], Listen: listen, Bootstrap: bootstrap, Member: members.has})
+		// Each knows only its predecessor: a line, so that messages must be forwarded, and dials
+		// nobody that it learns of.
+		hosts[i] = start(t, p2p.Config{Key: keys[i], Listen: listen, Bootstrap: bootstrap, Member: members.has, Limits: p2p.Limits{Outgoing: 1}})
 		bootstrap = hosts[i].Addrs()
 		topics[i] = join(t, hosts[i], "orders", acceptAll, &boxes[i])
 	}

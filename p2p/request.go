@@ -45,7 +45,9 @@ func (h *Host) serve(ctx context.Context, s network.Stream, maxRequest int,
 	defer bind(ctx, s)()
 	st, body, err := h.answer(ctx, s, maxRequest, handler)
 	if err != nil {
-		h.count.requestsFailed.Add(1)
+		if !own(s.Protocol()) {
+			h.count.requestsFailed.Add(1)
+		}
 		h.log.DebugContext(ctx, "answering request", "peer", s.Conn().RemotePeer().String(), "protocol", string(s.Protocol()), "err", err)
 	}
 	if st == statusNone {
@@ -74,9 +76,11 @@ func (h *Host) answer(ctx context.Context, s network.Stream, maxRequest int,
 		return statusBusy, nil, ErrBusy
 	}
 	st := h.table.get(id)
-	release, ok := h.admitRequest(st)
+	release, ok := h.admitRequest(st, own(s.Protocol()))
 	if !ok {
-		h.count.limitedRequest.Add(1)
+		if !own(s.Protocol()) {
+			h.count.limitedRequest.Add(1)
+		}
 		return statusBusy, nil, ErrBusy
 	}
 	defer release()
@@ -87,8 +91,10 @@ func (h *Host) answer(ctx context.Context, s network.Stream, maxRequest int,
 	} else if err != nil {
 		return statusNone, nil, fmt.Errorf("reading request: %w", err)
 	}
-	h.count.requestsIn.Add(1)
-	h.count.requestBytesIn.Add(uint64(len(request)))
+	if !own(s.Protocol()) {
+		h.count.requestsIn.Add(1)
+		h.count.requestBytesIn.Add(uint64(len(request)))
+	}
 	body, err := handler(ctx, st.text, request)
 	if err == nil && len(body) > h.limits.ReplySize {
 		err = fmt.Errorf("reply: %w: %d bytes, want at most %d", ErrTooLarge, len(body), h.limits.ReplySize)
@@ -96,13 +102,23 @@ func (h *Host) answer(ctx context.Context, s network.Stream, maxRequest int,
 	if err != nil {
 		return statusFailed, []byte(errorText(err.Error())), fmt.Errorf("handling request: %w", err)
 	}
-	h.count.requestBytesOut.Add(uint64(len(body)))
+	if !own(s.Protocol()) {
+		h.count.requestBytesOut.Add(uint64(len(body)))
+	}
 	return statusOK, body, nil
 }
 
+// own reports whether a protocol is the network's own. What hosts ask each other for
+// themselves has a bucket of its own and is not counted among the caller's requests.
+func own(id protocol.ID) bool { return id == ReachProtocol || id == AddressProtocol }
+
 // admitRequest applies the peer's bucket, then its share of handlers, then all of them.
-func (h *Host) admitRequest(st *peerState) (release func(), ok bool) {
-	if !st.requests.Allow() {
+func (h *Host) admitRequest(st *peerState, own bool) (release func(), ok bool) {
+	bucket := st.requests
+	if own {
+		bucket = st.own
+	}
+	if !bucket.Allow() {
 		return nil, false
 	}
 	if st.serving.Add(1) > int64(h.limits.Requests) {
@@ -143,11 +159,15 @@ func (h *Host) Request(ctx context.Context, to PeerID, protocolID string, reques
 	ctx, cancel := context.WithTimeout(ctx, h.limits.RequestTimeout)
 	defer cancel()
 	defer context.AfterFunc(h.lifetime, cancel)() //nolint:contextcheck // the request ends with the host too
-	h.count.requestsOut.Add(1)
-	h.count.requestBytesOut.Add(uint64(len(request)))
+	counted := uint64(1)
+	if own(protocol.ID(protocolID)) {
+		counted = 0
+	}
+	h.count.requestsOut.Add(counted)
+	h.count.requestBytesOut.Add(counted * uint64(len(request)))
 	body, err := h.exchange(ctx, to, protocolID, request, maxReply)
 	if err != nil {
-		h.count.requestsFailed.Add(1)
+		h.count.requestsFailed.Add(counted)
 		switch {
 		case h.lifetime.Err() != nil:
 			err = ErrClosed
@@ -156,7 +176,7 @@ func (h *Host) Request(ctx context.Context, to PeerID, protocolID string, reques
 		}
 		return nil, fmt.Errorf("requesting %s of %s: %w", protocolID, to, err)
 	}
-	h.count.requestBytesIn.Add(uint64(len(body)))
+	h.count.requestBytesIn.Add(counted * uint64(len(body)))
 	return body, nil
 }
 

@@ -18,6 +18,9 @@ const (
 	maxTable = 4096
 	// maxTopics is how many topics one peer may announce.
 	maxTopics = 32
+	// ownRate and ownBurst are the token bucket of what one peer's host asks for itself.
+	ownRate  = 2
+	ownBurst = 16
 	// penaltyHalfLife is how fast penalty points fade; maxPenalty bounds them.
 	penaltyHalfLife = time.Minute
 	maxPenalty      = 1000.0
@@ -32,6 +35,7 @@ type peerState struct {
 	frames   *rate.Limiter // cost of reading frames, see frameCost
 	streams  *rate.Limiter // gossip streams opened
 	requests *rate.Limiter
+	own      *rate.Limiter // requests of the network itself
 	tunnels  *rate.Limiter // streams opened for tunnels
 	inflight atomic.Int64  // messages between inspection and verdict, an estimate that heals
 	wake     chan struct{} // capacity 1: inflight fell
@@ -163,6 +167,7 @@ func (t *table) get(id peer.ID) *peerState {
 			frames:   rate.NewLimiter(frameRate, frameBurst),
 			streams:  rate.NewLimiter(streamRate, streamBurst),
 			requests: rate.NewLimiter(rate.Limit(t.limits.RequestRate), t.limits.RequestBurst),
+			own:      rate.NewLimiter(ownRate, ownBurst),
 			tunnels:  rate.NewLimiter(tunnelRate, tunnelBurst),
 			wake:     make(chan struct{}, 1),
 			topics:   make(map[string]struct{}),

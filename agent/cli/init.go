@@ -85,7 +85,7 @@ func (o *initOptions) run(s streams) error {
 	clock := clockFor()
 	err = household.WriteConfig(o.dir, household.Config{
 		Name: o.name, Role: role, Clock: clock,
-		Listen: household.ListenConfig{API: o.api, Network: household.NetworkAddresses(o.networkPort)},
+		Listen: household.ListenConfig{API: o.api, Network: household.NetworkAddresses(o.networkPort), PortMapping: true},
 		Peers:  household.PeersConfig{MDNS: true},
 		Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: o.definition, Address: o.address, Unit: o.unit}},
 	})

@@ -166,7 +166,7 @@ func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
 	var err error
 	g.host, err = p2p.New(p2p.Config{
 		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,
-		AddressFile: filepath.Join(g.dir, household.AddressFile),
+		AddressFile: filepath.Join(g.dir, household.AddressFile), PortMapping: g.cfg.Listen.PortMapping,
 		Member: func(pub ed25519.PublicKey) (member bool) {
 			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
 			return member

@@ -38,8 +38,9 @@ type ListenConfig struct {
 	Network []string `yaml:"network"` // libp2p multiaddrs
 	Hosts   []string `yaml:"hosts"`   // further host names under which the page is reached
 
-	TLS        string `yaml:"tls"`        // of the page: auto or on; empty is auto
-	Operations string `yaml:"operations"` // host:port on loopback for metrics and profiles; empty: off
+	TLS         string `yaml:"tls"`          // of the page: auto or on; empty is auto
+	Operations  string `yaml:"operations"`   // host:port on loopback for metrics and profiles; empty: off
+	PortMapping bool   `yaml:"port_mapping"` // ask the router (UPnP, NAT-PMP) to let other homes in
 }
 
 // PeersConfig names whom to call first.

@@ -32,6 +32,7 @@ listen:
 {{- range .Listen.Network}}
     - {{quote .}}
 {{- end}}
+  port_mapping: {{.Listen.PortMapping}}     # ask the router (UPnP, NAT-PMP) to let other homes in
   hosts: [{{range $i, $h := .Listen.Hosts}}{{if $i}}, {{end}}{{quote $h}}{{end}}]  # further names under which the page is reached, such as house.local
 
 peers:                     # whom to call first

@@ -56,6 +56,11 @@ var answerTable = map[Question]answerRow{
 	AskFate:    answered("fate", answerFate),
 	AskRecords: answered("records", answerRecords),
 	AskMonths:  answered("months", answerMonths),
+
+	AskOffers:   answered("offers", answerOffers),
+	AskManifest: answered("manifest", answerManifest),
+	AskChunk:    answered("chunk", answerChunk),
+	AskPage:     answered("page", answerPage),
 }
 
 // String returns the kind's name.

@@ -246,7 +246,7 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 		}
 	})
 	n.committed(p)
-	return &abci.ResponseCommit{}, nil
+	return &abci.ResponseCommit{RetainHeight: n.retainHeight(p.height)}, nil
 }
 
 func (n *Node) store(p *finalized) error {
@@ -267,6 +267,9 @@ func (n *Node) store(p *finalized) error {
 		return err
 	}
 	if err := n.audit(p.height); err != nil {
+		return err
+	}
+	if err := n.snapshotDue(p.height); err != nil {
 		return err
 	}
 	return crash(p.height, true)

@@ -28,7 +28,7 @@ type StoredBlock struct {
 	AppHash []byte
 }
 
-// Blocks yields the blocks that the node in home has stored, from the first, each verified:
+// Blocks yields the blocks that the node in home has stored, from the oldest, each verified:
 // the databases' checksums, the block against its hash and its parts, the chain of
 // LastBlockIDs, the validator sets from the genesis document on, and the signatures of
 // more than two thirds of them on each block. The node must not be running.
@@ -55,6 +55,7 @@ type chain struct {
 	dbs     []dbm.DB
 	blocks  *cmtstore.BlockStore
 	states  cmtstate.Store
+	base    int64               // the first stored block: what was before it has been pruned, or never was here
 	last    types.BlockID       // of the block before
 	nextSet []byte              // hash of the validators that the block before announced
 	lastSet *types.ValidatorSet // of the block before; nil if it cannot be known
@@ -165,11 +166,11 @@ func (c *chain) walk() {
 	if base, height = c.blocks.Base(), c.blocks.Height(); height == 0 {
 		return
 	}
-	if base != c.doc.InitialHeight {
-		c.report(fmt.Errorf("%w: the first stored block is %d, want %d", ErrCorrupt, base, c.doc.InitialHeight))
+	c.base = base
+	if err := c.begin(); err != nil {
+		c.report(err)
 		return
 	}
-	c.nextSet = c.doc.ValidatorHash()
 	for h := base; h <= height && !c.stopped; h++ {
 		var b *types.Block
 		if err := sound(fmt.Sprintf("block %d", h), func() (err error) {
@@ -196,6 +197,13 @@ func (c *chain) walk() {
 		}
 		c.stopped = !c.yield(out, nil)
 	}
+}
+
+// begin finds the validators of the first stored block, and of the one before it.
+func (c *chain) begin() error {
+	set := validatorsOf(c.doc)
+	c.nextSet, c.lastSet = set.Hash(), set
+	return nil
 }
 
 // load reads one block and compares it with its hash and its parts.
@@ -231,6 +239,9 @@ func (c *chain) load(h int64) (*types.Block, error) {
 func (c *chain) follow(b *types.Block) error {
 	var errs []error
 	if b.Height > c.doc.InitialHeight {
+		if b.Height == c.base {
+			c.last = b.LastBlockID // the block itself is not there, the signatures on it are
+		}
 		if !b.LastBlockID.Equals(c.last) {
 			errs = append(errs, fmt.Errorf("it follows block %v, want %v", b.LastBlockID, c.last))
 		}

@@ -67,9 +67,15 @@ type Config struct {
 	// Pool bounds what waits; zero fields mean their defaults.
 	Pool PoolLimits
 
-	// Retention is how long, in community time, the settlements of households are kept line
-	// by line. What a month came to is kept for ever, and so is the block store. 0: all are.
+	// Retention is how long, in community time, blocks are kept, and the settlements of
+	// households line by line. What a month came to is kept for ever. 0: all is kept; else
+	// at least MinRetention.
 	Retention time.Duration
+
+	// SnapshotEvery is after how many blocks a snapshot is made for those who join; default
+	// DefaultSnapshotEvery. It must be the same on all nodes, so that they make the same ones.
+	// Less than 0: none are made.
+	SnapshotEvery int64
 
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
@@ -140,6 +146,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Pool.Bytes, 4<<20)
 	setDefault(&c.Pool.Household, 64)
 	setDefault(&c.Pool.Own, 512)
+	setDefault(&c.SnapshotEvery, DefaultSnapshotEvery)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

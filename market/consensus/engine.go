@@ -100,6 +100,9 @@ func startEngine(ctx context.Context, n *Node) (*engine, error) {
 			return nil, err
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if err := n.mendBootstrap(); err != nil { // each newEngine forgets it
+			return nil, err
+		}
 		e, err := newEngine(ctx, n, "tcp://"+address)
 		if err != nil {
 			return nil, err

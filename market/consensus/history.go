@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
@@ -53,9 +54,7 @@ func (n *Node) prune(ctx context.Context) error {
 func (n *Node) pruneOnce() error {
 	var last market.Month
 	n.book.read(func(s *ledger.State) {
-		kept := s.Clock().Community(n.cfg.Now()).Add(-n.cfg.Retention)
-		last = s.Calendar().MonthOf(s.Calendar().At(kept), s.Zone()) - 1 // the month that it lies in is kept
-		last = min(last, s.OpenMonth()-1)
+		last = prunedAt(s, n.cfg.Now(), n.cfg.Retention)
 	})
 	if gone, err := n.book.store.Pruned(); err != nil || last <= gone {
 		return err
@@ -65,6 +64,16 @@ func (n *Node) pruneOnce() error {
 		n.log.Info("ledger pruned", "month", last.String(), "lines", removed)
 	}
 	return err
+}
+
+// prunedAt is the newest month whose lines need not be kept at a time: 0 if there is none.
+func prunedAt(s *ledger.State, now time.Time, retention time.Duration) market.Month {
+	if retention <= 0 {
+		return 0
+	}
+	kept := s.Clock().Community(now).Add(-retention)
+	last := s.Calendar().MonthOf(s.Calendar().At(kept), s.Zone()) - 1 // the month that it lies in is kept
+	return max(min(last, s.OpenMonth()-1), 0)
 }
 
 // Results yields what settled Intervals came to as a whole, from one on, oldest first,

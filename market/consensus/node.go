@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/store"
 )
 
 // Node is one machine's part in the ledger: a validator if its key is in the validator
@@ -37,8 +38,10 @@ type Node struct {
 	members members
 	events  events
 	counts  counts
-	results resultChain
-	waiting atomic.Int64 // questions that wait for news
+
+	snapshots *snapshots
+	results   resultChain
+	waiting   atomic.Int64 // questions that wait for news
 
 	network Network                // of Run
 	engine  atomic.Pointer[engine] // nil before Run, and after
@@ -61,6 +64,9 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if least := MinRetention(g); cfg.Retention != 0 && cfg.Retention < least {
+		return nil, fmt.Errorf("%w: Retention: is %v, want 0 (all is kept) or at least %v: corrections, evidence and homes that were away need it", ErrConfig, cfg.Retention, least)
+	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log, doc: doc, pool: newPool(cfg.Pool), bell: newBell(),
 		outbox: make(chan struct{}, 1), failed: make(chan error, 1),
@@ -72,6 +78,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.swept.Store(noSweep)
 	n.app = &app{n: n, trusted: map[[32]byte]ledger.Key{}}
+	n.snapshots = &snapshots{dir: snapshotFolder(cfg.Home), chainID: doc.ChainID, every: cfg.SnapshotEvery, begun: make(chan *store.SnapshotCopy, 1)}
 	for _, dir := range []string{cfg.Home, filepath.Join(cfg.Home, "config"), filepath.Join(cfg.Home, "data")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("opening node: %w", err)
@@ -81,6 +88,12 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if n.validator, err = loadValidator(cfg.ValidatorKeyFile, cfg.ValidatorStateFile); err != nil {
+		return nil, err
+	}
+	if err := installJoined(cfg.Home); err != nil {
+		return nil, err
+	}
+	if err := n.snapshots.open(); err != nil {
 		return nil, err
 	}
 	if n.book, err = openBook(LedgerFile(cfg.Home), doc.ChainID, g); err != nil {
@@ -121,6 +134,7 @@ func (n *Node) Run(ctx context.Context, network Network) (err error) {
 	g.Go(func() error { return n.tend(ctx, e) })
 	g.Go(func() error { return n.publish(ctx) })
 	g.Go(func() error { return n.patrol(ctx, e) })
+	g.Go(func() error { return n.keepSnapshots(ctx) })
 	if n.cfg.Retention > 0 {
 		g.Go(func() error { return n.prune(ctx) })
 	}
@@ -173,7 +187,7 @@ func (n *Node) Close() error {
 func (n *Node) close() (err error) {
 	n.closed.Do(func() {
 		n.events.close()
-		err = n.book.close()
+		err = errors.Join(n.snapshots.close(), n.book.close())
 	})
 	return err
 }

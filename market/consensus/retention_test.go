@@ -19,7 +19,7 @@ func TestRetention(t *testing.T) {
 		rules: func(r *ledger.Rules) { r.ReportDeadlineS, r.CorrectionWindowS = 3600, 7200 },
 		tweak: func(_ int, c *Config) {
 			c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-			c.Retention = 20 * 24 * time.Hour
+			c.Retention = 40 * 24 * time.Hour
 		},
 	})
 	n, h := s.nodes[0], s.homes[0]

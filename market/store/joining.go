@@ -54,8 +54,8 @@ const maxSources = 64
 // BeginJoining makes a new file at path with the state that r gives, in place of one that
 // may be there. The records must be the manifest's and hash to appHash, which a verified
 // header has; otherwise the error wraps ErrSnapshot and there is no file. Lines of months
-// up to pruned are not wanted.
-func BeginJoining(path, chainID string, g ledger.Genesis, m *Manifest, appHash [32]byte, pruned market.Month, r io.Reader) (*Joining, error) {
+// up to the one that pruned gives for the state are not wanted; nil: all are.
+func BeginJoining(path, chainID string, g ledger.Genesis, m *Manifest, appHash [32]byte, pruned func(*ledger.State) market.Month, r io.Reader) (*Joining, error) {
 	if m.AppHash != appHash {
 		return nil, fmt.Errorf("%w: the manifest says AppHash %x, the header %x", ErrSnapshot, m.AppHash, appHash)
 	}
@@ -81,7 +81,7 @@ func BeginJoining(path, chainID string, g ledger.Genesis, m *Manifest, appHash [
 }
 
 // begin fills the file with the state.
-func (j *Joining) begin(appHash [32]byte, pruned market.Month, r io.Reader) (err error) {
+func (j *Joining) begin(appHash [32]byte, pruned func(*ledger.State) market.Month, r io.Reader) (err error) {
 	db, err := bolt.Open(j.path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return fmt.Errorf("beginning to join: %w", err)
@@ -105,8 +105,10 @@ func (j *Joining) begin(appHash [32]byte, pruned market.Month, r io.Reader) (err
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	case state.AppHash() != appHash:
 		return fmt.Errorf("%w: the records hash to %x, the header says %x", ErrSnapshot, state.AppHash(), appHash)
-	case pruned >= state.OpenMonth():
-		return fmt.Errorf("%w: months up to %s are said to be closed and pruned, the state says that %s is open", ErrSnapshot, pruned, state.OpenMonth())
+	}
+	gone := market.Month(0)
+	if pruned != nil {
+		gone = max(min(pruned(state), state.OpenMonth()-1), 0)
 	}
 	if err := putRecords(db, records); err != nil {
 		return fmt.Errorf("beginning to join: %w", err)
@@ -119,7 +121,7 @@ func (j *Joining) begin(appHash [32]byte, pruned market.Month, r io.Reader) (err
 			{bucketMeta, keyHeight, height},
 			{bucketMeta, keyBase, height},
 			{bucketMeta, keyChain, []byte(j.chainID)},
-			{bucketMeta, keyPruned, binary.BigEndian.AppendUint32(nil, uint32(pruned))}, //nolint:gosec // never negative
+			{bucketMeta, keyPruned, binary.BigEndian.AppendUint32(nil, uint32(gone))}, //nolint:gosec // never negative
 			{bucketMeta, keyJoining, encode(place)},
 		} {
 			if err := put(tx, x.bucket, x.key, x.value); err != nil {

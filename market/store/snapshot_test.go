@@ -48,10 +48,10 @@ func stream(tb testing.TB, sn *store.Snapshot) []byte {
 }
 
 // begin starts a ledger file from a snapshot of the street.
-func (s *street) begin(tb testing.TB, path string, sn *store.Snapshot, pruned market.Month) *store.Joining {
+func (s *street) begin(tb testing.TB, path string, sn *store.Snapshot) *store.Joining {
 	tb.Helper()
 	m := sn.Manifest
-	j, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, m, m.AppHash, pruned, bytes.NewReader(stream(tb, sn)))
+	j, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, m, m.AppHash, nil, bytes.NewReader(stream(tb, sn)))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestSnapshotJoin(t *testing.T) {
 		want := provable(t, s.store)
 		s.grow(t, rng.IntN(20))
 		path := filepath.Join(t.TempDir(), "joined.db")
-		j := s.begin(t, path, sn, 0)
+		j := s.begin(t, path, sn)
 		if err := fill(j, s.store); err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestSnapshotsAgree(t *testing.T) {
 	s.grow(t, 40)
 	sn := s.snapshot(t)
 	path := filepath.Join(t.TempDir(), "second.db")
-	j := s.begin(t, path, sn, 0)
+	j := s.begin(t, path, sn)
 	if err := fill(j, s.store); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestSnapshotsAgree(t *testing.T) {
 	if listed, err := store.Snapshots(dir, ledgertest.ChainID); err != nil || len(listed) != 1 || listed[0].Manifest.ID() != sn.Manifest.ID() {
 		t.Errorf("listed %v, %v", listed, err)
 	}
-	third := s.begin(t, filepath.Join(t.TempDir(), "third.db"), again, 0)
+	third := s.begin(t, filepath.Join(t.TempDir(), "third.db"), again)
 	if err := fill(third, second); err != nil {
 		t.Error(err)
 	}
@@ -223,7 +223,7 @@ func TestSnapshotFlips(t *testing.T) {
 		if rng.IntN(8) == 0 {
 			b = b[:rng.IntN(len(b))]
 		}
-		_, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, m, m.AppHash, 0, bytes.NewReader(b))
+		_, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, m, m.AppHash, nil, bytes.NewReader(b))
 		if !errors.Is(err, store.ErrSnapshot) {
 			t.Fatalf("got %v, want ErrSnapshot", err)
 		}
@@ -233,7 +233,7 @@ func TestSnapshotFlips(t *testing.T) {
 	}
 	other := *m
 	other.AppHash[3] ^= 1
-	if _, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, &other, m.AppHash, 0, bytes.NewReader(state)); !errors.Is(err, store.ErrSnapshot) {
+	if _, err := store.BeginJoining(path, ledgertest.ChainID, s.Genesis, &other, m.AppHash, nil, bytes.NewReader(state)); !errors.Is(err, store.ErrSnapshot) {
 		t.Errorf("a manifest that is not the header's: %v", err)
 	}
 	for i := range 60 {
@@ -244,7 +244,7 @@ func TestSnapshotFlips(t *testing.T) {
 // flippedHistory changes one page and wants to hear about it.
 func flippedHistory(t *testing.T, s *street, sn *store.Snapshot, path string, rng *rand.Rand) {
 	t.Helper()
-	j := s.begin(t, path, sn, 0)
+	j := s.begin(t, path, sn)
 	refused, lied := 0, false
 	for n, flip := 0, rng.IntN(4); ; n++ {
 		w, ok := j.Next()
@@ -307,7 +307,7 @@ func TestJoiningCrashes(t *testing.T) {
 	s.grow(t, 50)
 	sn := s.snapshot(t)
 	path := filepath.Join(t.TempDir(), "joined.db")
-	j := s.begin(t, path, sn, 0)
+	j := s.begin(t, path, sn)
 	steps := 0
 	for ; ; steps++ {
 		// Killed, and started again.
@@ -348,7 +348,7 @@ func TestJoiningCrashes(t *testing.T) {
 	}
 	other := *sn.Manifest
 	other.Height++
-	j = s.begin(t, path, sn, 0)
+	j = s.begin(t, path, sn)
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestJoiningFlips(t *testing.T) {
 	s.grow(t, 50)
 	sn := s.snapshot(t)
 	path := filepath.Join(t.TempDir(), "joined.db")
-	j := s.begin(t, path, sn, 0)
+	j := s.begin(t, path, sn)
 	for range 2 {
 		w, _ := j.Next()
 		p, err := s.store.Page(w)
@@ -442,7 +442,7 @@ func FuzzPage(f *testing.F) {
 	s.grow(f, 30)
 	sn := s.snapshot(f)
 	state := stream(f, sn)
-	j := s.begin(f, filepath.Join(f.TempDir(), "seeds.db"), sn, 0)
+	j := s.begin(f, filepath.Join(f.TempDir(), "seeds.db"), sn)
 	for w, ok := j.Next(); ok; w, ok = j.Next() {
 		p, err := s.store.Page(w)
 		if err != nil {
@@ -462,7 +462,7 @@ func FuzzPage(f *testing.F) {
 			return
 		}
 		m := sn.Manifest
-		j, err := store.BeginJoining(filepath.Join(t.TempDir(), "joined.db"), ledgertest.ChainID, s.Genesis, m, m.AppHash, 0, bytes.NewReader(state))
+		j, err := store.BeginJoining(filepath.Join(t.TempDir(), "joined.db"), ledgertest.ChainID, s.Genesis, m, m.AppHash, nil, bytes.NewReader(state))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -494,7 +494,7 @@ func FuzzState(f *testing.F) {
 	f.Add(state[:len(state)/2])
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m := sn.Manifest
-		j, err := store.BeginJoining(filepath.Join(t.TempDir(), "joined.db"), ledgertest.ChainID, s.Genesis, m, m.AppHash, 0, io.MultiReader(bytes.NewReader(raw)))
+		j, err := store.BeginJoining(filepath.Join(t.TempDir(), "joined.db"), ledgertest.ChainID, s.Genesis, m, m.AppHash, nil, io.MultiReader(bytes.NewReader(raw)))
 		if err == nil {
 			err = j.Close()
 			if !bytes.Equal(raw, state) {

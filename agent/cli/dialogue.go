@@ -15,17 +15,17 @@ import (
 	"github.com/commonwatt/commonwatt/agent/paper"
 )
 
-// dialogue asks a person, on a terminal or through a pipe. Questions and what is said go
-// where the person looks; answers are bounded lines.
+// dialogue asks a person, on a terminal or through a pipe; answers are bounded lines.
 type dialogue struct {
-	in  *bufio.Reader
-	out io.Writer
+	in   *bufio.Reader
+	out  io.Writer // questions
+	data io.Writer // words
 }
 
 const maxAnswer = 4 << 10
 
 func newDialogue(s streams) *dialogue {
-	return &dialogue{in: bufio.NewReaderSize(s.in, maxAnswer), out: s.out}
+	return &dialogue{in: bufio.NewReaderSize(s.in, maxAnswer), out: s.err, data: s.out}
 }
 
 // errNoAnswer: there is nobody, or nobody any more, who answers.
@@ -111,14 +111,14 @@ func (d *dialogue) rehearse(ctx context.Context, words []string) error {
 // showWords shows the recovery words of a household once, and has some of them given back.
 func (d *dialogue) showWords(ctx context.Context, seed [32]byte) error {
 	words := paper.RecoveryWords(seed)
-	fmt.Fprint(d.out, `
+	fmt.Fprint(d.data, `
 These 24 words are your household. Whoever has them can take its place; without them, and
 without the shares that can be made of them, nobody can give it back to you when this
 gateway is lost. Write them on paper. Do not photograph them, do not store them on a computer.
 
 `)
-	printWords(d.out, words)
-	fmt.Fprintln(d.out, "\nNow give three of them back, so that it is certain that they are on the paper.")
+	printWords(d.data, words)
+	fmt.Fprintln(d.data, "\nNow give three of them back, so that it is certain that they are on the paper.")
 	return d.rehearse(ctx, words)
 }
 

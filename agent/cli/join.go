@@ -192,28 +192,37 @@ func (o *joinOptions) prepare(ctx context.Context, guest *joining.Guest, s strea
 	}
 	o.Node = hello.Node
 	fmt.Fprintf(s.err, "community %s, genesis %x\n", chain, hello.Genesis)
-	made := false
-	if _, err := os.Lstat(o.home); errors.Is(err, os.ErrNotExist) {
-		made = true
-	}
-	if err := os.MkdirAll(o.home, 0o700); err != nil {
+	return stage(o.home, func(next string) error { return o.fill(ctx, next, doc, s) },
+		"keys", household.EngineFolder, household.CommunityFile, joiningFile)
+}
+
+// stage makes the parts of a home's folder aside and moves them to their place, so that a
+// full disk or a person who gives up leaves nothing. The last part marks that all are there.
+func stage(home string, fill func(next string) error, parts ...string) error {
+	_, err := os.Lstat(home)
+	made := errors.Is(err, os.ErrNotExist)
+	if err := os.MkdirAll(home, 0o700); err != nil {
 		return fmt.Errorf("making the home's folder: %w", err)
 	}
-	next := filepath.Join(o.home, ".joining")
-	err = o.fill(ctx, next, doc, s)
+	next := filepath.Join(home, ".joining")
+	if err = os.RemoveAll(next); err == nil { // of one that was killed here
+		err = fill(next)
+	}
+	for _, name := range parts {
+		if err == nil {
+			err = os.Rename(filepath.Join(next, name), filepath.Join(home, name))
+		}
+	}
 	if gone := os.RemoveAll(next); err == nil {
 		err = gone
 	}
 	if err != nil && made {
-		err = errors.Join(err, os.Remove(o.home))
+		err = errors.Join(err, os.Remove(home))
 	}
 	return err
 }
 
 func (o *joinOptions) fill(ctx context.Context, next string, doc []byte, s streams) error {
-	if err := os.RemoveAll(next); err != nil { // of one that was killed here
-		return err
-	}
 	keys, err := household.CreateKeys(next)
 	if err != nil {
 		return err
@@ -231,16 +240,7 @@ func (o *joinOptions) fill(ctx context.Context, next string, doc []byte, s strea
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(next, joiningFile), append(raw, '\n'), 0o600); err != nil {
-		return err
-	}
-	// The plan last: with it the folder is one that joins.
-	for _, name := range []string{"keys", household.EngineFolder, household.CommunityFile, joiningFile} {
-		if err := os.Rename(filepath.Join(next, name), filepath.Join(o.home, name)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.WriteFile(filepath.Join(next, joiningFile), append(raw, '\n'), 0o600)
 }
 
 // giveWords shows the recovery words, or notes that nobody has seen them.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/decision"
@@ -154,14 +153,10 @@ func (w *waiting) step(ctx context.Context, l *joining.Look) (done bool, err err
 // finish writes the configuration, and takes away what was only for joining.
 func (w *waiting) finish(l *joining.Look, s streams) error {
 	clock := clockFor()
-	peers := slices.Clone(l.Peers)
-	if at := w.guest.At(); !slices.Contains(peers, at) {
-		peers = append([]string{at}, peers...)
-	}
 	err := household.WriteConfig(w.o.home, household.Config{
 		Name: w.o.Name, Role: w.o.Role, Clock: clock,
 		Listen: household.ListenConfig{API: w.o.Page, Network: household.NetworkAddresses(w.o.Port)},
-		Peers:  household.PeersConfig{Bootstrap: peers, MDNS: true},
+		Peers:  household.PeersConfig{Bootstrap: firstOf(w.guest.At(), l.Peers), MDNS: true},
 		Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: w.o.Definition, Address: w.o.Address, Unit: w.o.Unit}},
 	})
 	if err != nil {

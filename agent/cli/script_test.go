@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 //	occupy VAR                   takes a free TCP port and puts its number into $VAR
 //	join FILE ARGS...            commonwatt join with the invitation in FILE
 //	request VAR HOME             puts the id of the one that asks HOME's community into $VAR
+//	words HOME FILE              writes HOME's recovery words into FILE
+//	rehearse PROGRAM ARGS...     runs it, and gives back the words that it shows
 //	registers VAR FILE           serves the registers in FILE by Modbus TCP on the port $VAR
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
@@ -61,6 +63,8 @@ func TestScript(t *testing.T) {
 			"registers":  registers,
 			"join":       joinCommand,
 			"request":    request,
+			"words":      words,
+			"rehearse":   rehearse,
 		},
 	})
 }

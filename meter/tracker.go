@@ -79,6 +79,10 @@ type TrackerState struct {
 	StillSince time.Time `json:"still_since"`
 	StillWms   uint64    `json:"still_wms"`
 	Frozen     bool      `json:"frozen"`
+	// Pace is the time between the last two accepted samples. Unseen is set by the first one after a silence, until
+	// another one says something new.
+	Pace   time.Duration `json:"pace"`
+	Unseen bool          `json:"unseen"`
 }
 
 // Tracker decides which samples of a meter count. It is pure: it has no clock, and elapsed time is the difference of

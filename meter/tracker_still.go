@@ -15,6 +15,9 @@ const (
 	doubtWh    = 10
 	// leastPowerW is the power below which counters need not count: meters have a starting current.
 	leastPowerW = 20
+	// unseenAfter is how long a meter must have told nothing that counts, and twice as long as the time before, for its
+	// next sample to be the first after a silence.
+	unseenAfter = 30 * time.Minute
 	// longestStep bounds what one pair of samples says about the time between them.
 	longestStep = 15 * time.Minute
 )
@@ -51,6 +54,7 @@ func (f *finding) still() bool { return f.raw == nil || f.value == f.before.Last
 // stand notes an accepted sample: since when the counters stand still, and what should have moved them.
 func (t *Tracker) stand(in, out finding, s Sample) {
 	st := &t.state
+	t.silence(in, out, s)
 	if in.rise() > 0 || out.rise() > 0 || !in.before.Known && !out.before.Known || st.StillSince.IsZero() {
 		st.StillSince, st.StillWms, st.Frozen = s.At, 0, false
 		return
@@ -70,6 +74,22 @@ func (t *Tracker) stand(in, out finding, s Sample) {
 	st.Frozen = s.At.Sub(st.StillSince) >= frozenAfter && st.StillWms >= (frozenWh+10*max(1, min(f.traits.ResolutionWh, 1<<30)))*wms
 }
 
+// silence notes whether an accepted sample is the first after a silence, or says nothing new since that one: what it
+// tells may have stood still since any moment of the silence, and nobody saw it.
+func (t *Tracker) silence(in, out finding, s Sample) {
+	st := &t.state
+	gap := s.At.Sub(st.At)
+	switch was, is := st.PowerW, s.PowerW; {
+	case !in.before.Known && !out.before.Known:
+		gap, st.Unseen = 0, false
+	case gap > max(unseenAfter, 2*st.Pace):
+		st.Unseen = true
+	case in.rise() > 0, out.rise() > 0, was == nil, is == nil, *was != *is:
+		st.Unseen = false
+	}
+	st.Pace = gap
+}
+
 func magnitude(w int64) uint64 {
 	if w < 0 {
 		return -uint64(w) //nolint:gosec // its magnitude, also of the smallest
@@ -78,13 +98,18 @@ func magnitude(w int64) uint64 {
 }
 
 // Doubt says why an accepted sample should prove no boundary, because its counters may be older than it is: they stand
-// still, although by the device's own power something has flowed. It costs nothing to wait for the next that moved: the
-// energy is the same, over a longer span. Empty: there is no doubt.
+// still, although by the device's own power something has flowed; or it was not seen for long, and nothing of it has
+// changed since. It costs nothing to wait for the next that moved: the energy is the same, over a longer span. Empty:
+// there is no doubt.
 func (s TrackerState) Doubt(of Sample) string {
+	since := s.StillSince.UTC().Format(time.DateTime)
+	if s.Unseen && s.PowerW != nil && magnitude(*s.PowerW) >= leastPowerW {
+		return fmt.Sprintf("it was not seen for long before %s, and has shown nothing new since: its counters may stand still", since)
+	}
 	wh := s.StillWms / wms
 	step := max(1, min(max(of.ImportTraits.ResolutionWh, of.ExportTraits.ResolutionWh), 1<<30))
 	if s.StillSince.IsZero() || of.At.Sub(s.StillSince) < doubtAfter || wh < doubtWh+2*step {
 		return ""
 	}
-	return fmt.Sprintf("its counters stand still since %s, although by its power %d Wh have flowed", s.StillSince.UTC().Format(time.DateTime), wh)
+	return fmt.Sprintf("its counters stand still since %s, although by its power %d Wh have flowed", since, wh)
 }

@@ -352,3 +352,44 @@ func TestDoubt(t *testing.T) {
 		}
 	}
 }
+
+// A counter that stood still in a silence shows nothing of that afterwards but that it goes on to: the first sample is
+// accepted, and in doubt until there is something new.
+func TestDoubtAfterSilence(t *testing.T) {
+	const m = time.Minute
+	type look struct {
+		after time.Duration
+		wh    uint64
+		power *int64
+		doubt bool
+	}
+	for name, looks := range map[string][]look{
+		"frozen at some moment of it":             {{m, 1000, w(700), false}, {m, 1010, w(700), false}, {2 * time.Hour, 1500, w(716), true}, {m, 1500, w(716), true}, {m, 1515, w(650), false}},
+		"not at all: the counter moves":           {{m, 1000, w(700), false}, {m, 1010, w(700), false}, {2 * time.Hour, 1500, w(716), true}, {m, 1511, w(716), false}},
+		"not at all: the power changes":           {{m, 1000, w(700), false}, {m, 1010, w(700), false}, {2 * time.Hour, 1500, w(716), true}, {m, 1500, w(717), false}},
+		"a power with which counters stand still": {{m, 1000, w(700), false}, {m, 1010, w(700), false}, {2 * time.Hour, 1500, w(19), false}, {m, 1500, w(19), false}},
+		"a device without a power":                {{m, 1000, nil, false}, {m, 1010, nil, false}, {2 * time.Hour, 1500, nil, false}, {m, 1500, nil, false}},
+		"short silence":                           {{m, 1000, w(700), false}, {m, 1010, w(700), false}, {30 * m, 1300, w(716), false}},
+		"a device that tells once an hour":        {{m, 1000, w(700), false}, {60 * m, 1700, w(700), true}, {60 * m, 2400, w(700), false}, {61 * m, 3100, w(700), false}, {150 * m, 5000, w(700), true}, {60 * m, 5700, w(700), false}},
+		"a house that slept meanwhile":            {{m, 1000, w(12), false}, {2 * time.Hour, 1000, w(700), true}, {m, 1011, w(700), false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at, state := noon, meter.TrackerState{}
+			for i, l := range looks {
+				tracker, err := meter.NewTracker(10000, throughJSON(t, state))
+				if err != nil {
+					t.Fatal(err)
+				}
+				at = at.Add(l.after)
+				s := meter.Sample{At: at, ImportWh: &l.wh, PowerW: l.power}
+				if d := tracker.Offer(s); d.Verdict != ok {
+					t.Fatalf("look %d: %v, %s", i, d.Verdict, d.Reason)
+				}
+				state = tracker.State()
+				if why := state.Doubt(s); (why != "") != l.doubt {
+					t.Errorf("look %d: got %q, expected doubt: %v", i, why, l.doubt)
+				}
+			}
+		})
+	}
+}

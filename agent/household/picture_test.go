@@ -151,7 +151,7 @@ func TestIntervalStates(t *testing.T) {
 	r.until(on(11, 30))
 	want := map[market.Interval][]string{
 		reported: {"07:50 open", "07:56 cleared", "09:26 settled"},
-		silent:   {"08:05 open", "08:11 cleared", "08:32 missing", "09:41 substitute", "11:00 settled"},
+		silent:   {"08:05 open", "08:11 cleared", "08:32 missing", "09:41 substitute", "11:01 settled"}, // the first sample after a silence proves nothing
 	}
 	if diff := cmp.Diff(want, states); diff != "" {
 		t.Error(diff)

@@ -96,6 +96,9 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 	if err != nil {
 		return err
 	}
+	if err := joinLedger(ctx, cfg, dir, log); err != nil {
+		return explain(err, cfg, dir)
+	}
 	g := &gateway{cfg: cfg, dir: dir, log: log}
 	if err := g.open(version); err != nil {
 		return errors.Join(explain(err, cfg, dir), g.close())
@@ -126,8 +129,9 @@ func (g *gateway) open(version string) error {
 	g.node, err = consensus.New(consensus.Config{
 		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
 		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
-		Publish: func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
-		Log:     g.log.With("room", "consensus"),
+		Retention: g.cfg.KeptFor(),
+		Publish:   func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
+		Log:       g.log.With("room", "consensus"),
 	})
 	if err != nil {
 		return err

@@ -45,6 +45,9 @@ func newStatus(s streams) *cobra.Command {
 			}
 			raw, err := fetch(c.Context(), cfg, home, "/api/status", maxStatusBytes)
 			if err != nil {
+				if raw, v := joiningNow(home); v != nil {
+					return printJoining(s, output, raw, v)
+				}
 				return unanswered(cfg, home, err)
 			}
 			if output == "json" {

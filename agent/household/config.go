@@ -30,6 +30,10 @@ type Config struct {
 	Clock       string `yaml:"clock"` // system or trusted; empty is system
 	// ReadingsDays is how long readings are kept; 0 is the default.
 	ReadingsDays int `yaml:"readings_days"`
+	// Join and Retention are how a home without a ledger begins, and how long it keeps blocks
+	// and lines; see JoinMode and KeptFor.
+	Join      string `yaml:"join"`
+	Retention string `yaml:"retention"`
 }
 
 // ListenConfig names the ports of this agent.

@@ -33,7 +33,7 @@ func (c *Config) validate() *ConfigError {
 	if c.Role != "validator" && c.Role != "replica" {
 		return bad("role", "got %q, want validator or replica", c.Role)
 	}
-	for _, check := range []func() *ConfigError{c.validateListen, c.validateAccess, c.validatePeers, c.validateMeters, c.validateControls} {
+	for _, check := range []func() *ConfigError{c.validateListen, c.validateAccess, c.validatePeers, c.validateMeters, c.validateControls, c.validateKept} {
 		if err := check(); err != nil {
 			return err
 		}

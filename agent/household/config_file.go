@@ -91,6 +91,14 @@ log: {{.Log}}                  # debug, info, warn or error
 # trusted: you vouch for the clock yourself.
 clock: {{.Clock}}
 readings_days: {{.ReadingsDays}}         # how long readings are kept on this machine
+
+# How a home begins that has no ledger yet. snapshot: with the state after a newer block, which
+# signed headers prove. genesis: with the first block, executing all of them again. auto: by a
+# snapshot if the chain is long.
+join: {{.Join}}
+# How long blocks and settlements line by line are kept: all, or days such as 400d. What a
+# month came to is kept for ever. commonwatt ledger export --archive writes all there is.
+retention: {{.Retention}}
 `))
 
 // WriteConfig writes agent.yaml with comments. What it writes, LoadConfig reads
@@ -110,6 +118,12 @@ func WriteConfig(dir string, c Config) error {
 	}
 	if c.ReadingsDays == 0 {
 		c.ReadingsDays = defaultReadingsDays
+	}
+	if c.Join == "" {
+		c.Join = JoinAuto
+	}
+	if c.Retention == "" {
+		c.Retention = RetentionAll
 	}
 	path := filepath.Join(dir, ConfigFile)
 	if err := c.validate(); err != nil {

@@ -40,13 +40,15 @@ func TestConfigErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":              {"", "", ""},
-		"typo at the top":            {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days"},
+		"typo at the top":            {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days, join, retention"},
 		"typo in a section":          {"  network:", "  netwrok:", ":5: listen.netwrok: unknown key, want one of api, network, hosts, tls, operations, port_mapping"},
 		"typo in a list":             {"    unit: 1", "    units: 1", ":15: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
 		"no name":                    {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
 		"long name":                  {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},
 		"name with a bell":           {"Number 1", `Number\a`, `:1: name: got "Number\a", want 1 to 50 printable characters`},
 		"wrong role":                 {"role: validator", "role: king", `:2: role: got "king", want validator or replica`},
+		"wrong join":                 {"role: validator", "role: validator\njoin: fast", `:3: join: got "fast", want auto, snapshot or genesis`},
+		"retention in weeks":         {"role: validator", "role: validator\nretention: 4w", `:3: retention: got "4w", want all, or days such as 400d, 1d to 36500d`},
 		"no role":                    {"role: validator\n", "", `: role: got "", want validator or replica`},
 		"no port":                    {"127.0.0.1:8600", "127.0.0.1", `:4: listen.api: got "127.0.0.1", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
 		"port too high":              {"127.0.0.1:8600", "127.0.0.1:86010", `:4: listen.api: got "127.0.0.1:86010", want host:port with a port from 0 (any) to 65535, such as 127.0.0.1:8600`},
@@ -191,6 +193,8 @@ func TestConfigRoundTrip(t *testing.T) {
 			Clock:  rapid.SampledFrom([]string{"", "system", "trusted", "system", "sundial"}).Draw(t, "clock"), ReadingsDays: rapid.IntRange(-1, 3700).Draw(t, "days"),
 		}
 		c.Access = rapid.SampledFrom([]string{"", AccessClaimed, AccessOpen}).Draw(t, "access")
+		c.Join = rapid.SampledFrom([]string{"", JoinAuto, "snapshot", "genesis"}).Draw(t, "join")
+		c.Retention = rapid.SampledFrom([]string{"", RetentionAll, "60d", "36500d"}).Draw(t, "retention")
 		c.Listen.TLS = rapid.SampledFrom([]string{"", TLSAuto, TLSOn}).Draw(t, "tls")
 		c.Listen.Operations = rapid.SampledFrom([]string{"", "127.0.0.1:0", "[::1]:8603", "localhost:1"}).Draw(t, "operations")
 		if err := WriteConfig(dir, c); err != nil {
@@ -218,6 +222,12 @@ func TestConfigRoundTrip(t *testing.T) {
 		}
 		if c.ReadingsDays == 0 {
 			c.ReadingsDays = defaultReadingsDays
+		}
+		if c.Join == "" {
+			c.Join = JoinAuto
+		}
+		if c.Retention == "" {
+			c.Retention = RetentionAll
 		}
 		if diff := cmp.Diff(plain(c), plain(got)); diff != "" {
 			t.Fatal(diff)

@@ -102,6 +102,25 @@ func (j Join) Run(ctx context.Context) error {
 	return explainDisk(r.choose(ctx))
 }
 
+// Needed says whether Run has anything to do: the folder has no ledger, and this machine is
+// not one of those that begin the chain.
+func (j Join) Needed() (bool, error) {
+	r := &joinRun{Join: j}
+	if err := r.prepare(); err != nil {
+		return false, err
+	}
+	for _, path := range []string{joinFolder(j.Home), joinedFolder(j.Home)} {
+		if _, err := os.Stat(path); err == nil {
+			return true, nil
+		}
+	}
+	_, err := os.Stat(LedgerFile(j.Home))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return j.Mode == JoinSnapshot || !r.founds(), nil
+}
+
 func (r *joinRun) prepare() (err error) {
 	switch r.Mode {
 	case JoinAuto, JoinSnapshot, JoinGenesis:

@@ -7,8 +7,11 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -82,6 +85,14 @@ func Open(o Options) (*Keeper, error) {
 		notes:     newLimiter(noteBurst, noteGap, maxAccounts, o.Now),
 		turn:      make(chan struct{}, 1), wait: make(chan struct{}, checksWaiting), known: map[string]bool{},
 	}, nil
+}
+
+// Close takes the token of the commands away: nobody listens to it any more.
+func (k *Keeper) Close() error {
+	if err := os.Remove(filepath.Join(k.dir, TokenFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Code is what claims the gateway, as it is shown; ErrClaimed if it is claimed.

@@ -224,6 +224,12 @@ func (g *gateway) run(ctx context.Context) error {
 	go func() { ended <- g.node.Run(ledgerCtx, g.tunnels) }()
 	homes.Go(func() error { return g.home.Run(ctx) })
 	homes.Go(func() error { return g.page.Run(ctx) })
+	if n := newNotifier(os.Getenv, g.log); n != nil {
+		homes.Go(func() error {
+			n.run(ctx, g.alive)
+			return nil
+		})
+	}
 	homes.Go(func() error { return g.expel(ctx) })
 	homes.Go(func() error { return g.beFound(ctx) })
 	ledgerEnded := make(chan struct{})
@@ -244,6 +250,9 @@ func (g *gateway) run(ctx context.Context) error {
 		}
 	})
 	err := homes.Wait()
+	if g.keeper != nil {
+		err = errors.Join(err, g.keeper.Close())
+	}
 	stopLedger()
 	<-ledgerEnded
 	return errors.Join(err, g.host.Close())

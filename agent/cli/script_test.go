@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 //	request VAR HOME             puts the id of the one that asks HOME's community into $VAR
 //	words HOME FILE              writes HOME's recovery words into FILE
 //	rehearse PROGRAM ARGS...     runs it, and gives back the words that it shows
+//	notify                       opens a service manager's socket, $NOTIFY_SOCKET
+//	notified WORD...             waits until it has heard these words in this order
 //	registers VAR FILE           serves the registers in FILE by Modbus TCP on the port $VAR
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
@@ -47,6 +49,7 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	heard := new(manager)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -65,6 +68,8 @@ func TestScript(t *testing.T) {
 			"request":    request,
 			"words":      words,
 			"rehearse":   rehearse,
+			"notify":     heard.notify,
+			"notified":   heard.notified,
 		},
 	})
 }

@@ -232,7 +232,7 @@ func testTLSInABrowser(t *testing.T, ctx context.Context) {
 	if got := tb.text("location.href"); got != "https://"+s.Addr()+"/claim" {
 		t.Errorf("the page without TLS leads to %s", got)
 	}
-	if got := tb.text("document.body.innerText"); !strings.Contains(got, cert.Fingerprint()) {
+	if got := tb.text("document.body.innerText"); !strings.Contains(strings.ReplaceAll(got, "\n", ""), cert.Fingerprint()) {
 		t.Errorf("the claim page does not show the fingerprint %s: %s", cert.Fingerprint(), got)
 	}
 	tb.fits()

@@ -14,10 +14,10 @@ const maxFormBytes = 4 << 10
 // form is what the pages about access show.
 type form struct {
 	Title, Home, Community, Version string
-	Error                           string // why it was not done
-	Done                            string // what was done
-	Name                            string // as typed before
-	Fingerprint                     string // of the page's certificate; empty without TLS
+	Error                           string   // why it was not done
+	Done                            string   // what was done
+	Name                            string   // as typed before
+	Fingerprint                     []string // of the page's certificate, in two lines; nil without TLS
 	LoggedIn                        bool
 	Who                             access.Principal
 	Claimed                         bool
@@ -114,16 +114,25 @@ func (s *Server) fingerprint() string {
 	return s.cfg.Certificate.Fingerprint()
 }
 
+// halves break a fingerprint where a person's eye can: 16 pairs of digits a line.
+func halves(fingerprint string) []string {
+	if fingerprint == "" {
+		return nil
+	}
+	half := len(fingerprint)/2 + 1
+	return []string{fingerprint[:half], fingerprint[half:]}
+}
+
 func (s *Server) serveClaim(w http.ResponseWriter, r *http.Request) {
 	if claimed, err := s.cfg.Access.Claimed(); err == nil && claimed {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}
-	s.showForm(w, r, "claim", http.StatusOK, form{Title: "Claim this gateway", Name: "home", Fingerprint: s.fingerprint()})
+	s.showForm(w, r, "claim", http.StatusOK, form{Title: "Claim this gateway", Name: "home", Fingerprint: halves(s.fingerprint())})
 }
 
 func (s *Server) takeClaim(w http.ResponseWriter, r *http.Request) {
-	f := form{Title: "Claim this gateway", Fingerprint: s.fingerprint()}
+	f := form{Title: "Claim this gateway", Fingerprint: halves(s.fingerprint())}
 	if !s.parseForm(w, r, "claim", f) {
 		return
 	}

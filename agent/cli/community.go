@@ -18,7 +18,7 @@ func newCommunity(s streams) *cobra.Command {
 	c := &cobra.Command{Use: "community", Short: "Found a community, let households in, and what officers of the cooperative decide"}
 	c.AddCommand(
 		newCommunityApprove(s), newCommunityInvite(s), newCommunityInvitations(s), newCommunityRevoke(s),
-		newCommunityRequests(s), newCommunityAdmit(s),
+		newCommunityCreate(s), newCommunityOfficer(s), newCommunityRequests(s), newCommunityAdmit(s),
 	)
 	return c
 }

@@ -109,6 +109,9 @@ Officers on other machines: --export writes the request into a file, they sign i
 }
 
 func (o *admitOptions) run(request string, s streams) error {
+	if info, err := os.Stat(request); err == nil && info.Mode().IsRegular() {
+		return admitOwn(request, o.home, s)
+	}
 	chosen := 0
 	for _, x := range []string{o.key, o.export, o.bring} {
 		if x != "" {

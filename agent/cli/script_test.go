@@ -55,6 +55,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("EXAMPLE", example)
+			e.Setenv("CONFIGS", filepath.Dir(example))
 			e.Setenv("PROOF", filepath.Join(proofs, "march.proof.json"))
 			e.Setenv("TRUST", strings.TrimSpace(string(trust)))
 			return nil

@@ -70,7 +70,12 @@ type Founding struct {
 	Rate    int64
 	Rules   ledger.Rules
 	Network []ledger.Node // none: the root alone
-	Homes   []Founder
+	// Officers and Operators are public keys that were made elsewhere. Without them three
+	// officers' keys, and a grid operator's, are made in Dir. With them nobody here can admit
+	// the first homes: each gets an AdmissionRequest for the officers to sign.
+	Officers  []ledger.Key
+	Operators []ledger.Key
+	Homes     []Founder
 	MeterOf func(Founder) (ed25519.PublicKey, error) // the key of a meter that signs; nil: all sign by agent
 }
 
@@ -90,19 +95,11 @@ func Found(f Founding) error {
 	if err := f.check(); err != nil {
 		return fmt.Errorf("founding %q: %w", f.Name, err)
 	}
-	officers, err := createOfficers(f.Dir)
-	if err != nil {
-		return fmt.Errorf("founding %s: %w", f.Name, err)
-	}
-	operator, err := createKey(filepath.Join(f.Dir, OperatorFile))
-	if err != nil {
-		return fmt.Errorf("founding %s: %w", f.Name, err)
-	}
 	g := f.genesis()
-	for _, o := range officers {
-		g.Officers = append(g.Officers, Public(o))
+	officers, err := f.cooperative(&g)
+	if err != nil {
+		return fmt.Errorf("founding %s: %w", f.Name, err)
 	}
-	g.Operators = []ledger.Key{Public(operator)}
 	keys := make([]*Keys, len(f.Homes))
 	var validators []consensus.Validator
 	for i, h := range f.Homes {
@@ -123,7 +120,7 @@ func Found(f Founding) error {
 		return fmt.Errorf("founding %s: %w", f.Name, err)
 	}
 	for i, h := range f.Homes {
-		if err := f.equip(h, keys[i], officers[:g.Rules.ApprovalsNeeded], doc); err != nil {
+		if err := f.equip(h, keys[i], officers, doc); err != nil {
 			return fmt.Errorf("founding %s: %s: %w", f.Name, h.Name, err)
 		}
 	}
@@ -131,13 +128,46 @@ func Found(f Founding) error {
 }
 
 func (f *Founding) genesis() ledger.Genesis {
-	return ledger.Genesis{Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules, Network: f.Network}
+	return ledger.Genesis{
+		Name: f.Name, Epoch: f.Epoch.UTC(), Start: f.Start.UTC(), Rate: f.Rate, Rules: f.Rules, Network: f.Network,
+		Officers: f.Officers, Operators: f.Operators,
+	}
+}
+
+// cooperative makes the keys that were not made elsewhere, and returns those officers' that
+// can sign the first admissions: as many as the rules want, or none.
+func (f *Founding) cooperative(g *ledger.Genesis) ([]ed25519.PrivateKey, error) {
+	var officers []ed25519.PrivateKey
+	if len(f.Officers) == 0 {
+		made, err := createOfficers(f.Dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range made {
+			g.Officers = append(g.Officers, Public(o))
+		}
+		officers = made[:g.Rules.ApprovalsNeeded]
+	}
+	if len(f.Operators) == 0 {
+		if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+			return nil, err
+		}
+		operator, err := createKey(filepath.Join(f.Dir, OperatorFile))
+		if err != nil {
+			return nil, err
+		}
+		g.Operators = []ledger.Key{Public(operator)}
+	}
+	return officers, nil
 }
 
 // check judges the genesis before there are any keys, with numbers in their place.
 func (f *Founding) check() error {
 	g := f.genesis()
 	for i := range officerCount {
+		if len(f.Officers) > 0 {
+			break
+		}
 		g.Officers = append(g.Officers, ledger.Key{1, byte(i)})
 	}
 	if err := g.Validate(); err != nil {
@@ -197,6 +227,9 @@ func (f *Founding) equip(h Founder, k *Keys, officers []ed25519.PrivateKey, doc 
 		if own != nil {
 			meterKey = own
 		}
+	}
+	if len(officers) == 0 {
+		return f.ask(h, k, meterKey, doc)
 	}
 	id := k.ID()
 	member := ledger.RegisterHousehold{

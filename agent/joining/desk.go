@@ -50,7 +50,7 @@ type Desk struct {
 }
 
 // reread is how old the list of invitations may be: strangers make the gate ask for it.
-const reread = time.Second
+const reread = 100 * time.Millisecond
 
 // NewDesk opens a home's desk.
 func NewDesk(opt DeskOptions) (*Desk, error) {

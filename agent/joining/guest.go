@@ -171,6 +171,10 @@ func (g *Guest) Hello(ctx context.Context, household *market.HouseholdID, now fu
 	}
 	asked := now()
 	r, err := g.exchange(ctx, question{Do: doHello, Nonce: nonce, Household: household})
+	if err != nil && !errors.As(err, new(*Refused)) && ctx.Err() == nil {
+		// It was reached and hung up: its gate knows neither an invitation nor a household of ours.
+		return nil, fmt.Errorf("%w: what answers at %s lets nobody in that comes with this: %w", ErrNobody, g.At(), err)
+	}
 	if err != nil {
 		return nil, err
 	}

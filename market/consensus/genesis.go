@@ -317,7 +317,7 @@ func loadKey(keyFile string) (*privval.FilePVKey, error) {
 		return nil, fmt.Errorf("reading validator key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("reading validator key: %s has mode %04o, others can read it; want 0600", keyFile, info.Mode().Perm())
+		return nil, fmt.Errorf("reading validator key %s: others can read it (mode %04o): make it yours alone with `chmod 600 %s`", keyFile, info.Mode().Perm(), keyFile)
 	}
 	raw, err := os.ReadFile(filepath.Clean(keyFile))
 	if err != nil {

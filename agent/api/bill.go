@@ -51,7 +51,7 @@ func (s *Server) registerBills(api huma.API) {
 		Summary: "The same with its proof, as a file for `commonwatt verify`", Description: others,
 		Middlewares: huma.Middlewares{s.ownOrLoopback(api)},
 		Responses: map[string]*huma.Response{"200": {
-			Description: "A proof file of the form commonwatt-proof/1",
+			Description: "A proof file of the form commonwatt-proof/2",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
 		}},
 	}, func(ctx context.Context, in *billInput) (*proofOutput, error) {

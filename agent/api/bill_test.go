@@ -58,7 +58,7 @@ func (b bills) Proof(_ context.Context, household, month string) ([]byte, error)
 	if _, err := b.Bill(household, month); err != nil {
 		return nil, err
 	}
-	return []byte(`{"format":"commonwatt-proof/1"}`), nil
+	return []byte(`{"format":"commonwatt-proof/2"}`), nil
 }
 
 func TestBill(t *testing.T) {
@@ -73,7 +73,7 @@ func TestBill(t *testing.T) {
 		t.Errorf("read back: %v, %+v", err, st)
 	}
 	resp, body = get(t, s.url+"/api/bill/proof")
-	if resp.StatusCode != http.StatusOK || body != `{"format":"commonwatt-proof/1"}` || resp.Header.Get("Content-Type") != "application/json" {
+	if resp.StatusCode != http.StatusOK || body != `{"format":"commonwatt-proof/2"}` || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("proof: got %s %q %s", resp.Status, body, resp.Header.Get("Content-Type"))
 	}
 	for path, want := range map[string]int{

@@ -1,6 +1,7 @@
 package bill_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"flag"
 	"fmt"
@@ -33,7 +34,8 @@ type street struct {
 	homes      []*ledgertest.Home
 	store      *store.Store
 	doc        []byte
-	validators []ed25519.PrivateKey
+	validators []ed25519.PrivateKey // of today
+	changes    []consensus.Change
 	height     int64
 }
 
@@ -220,27 +222,50 @@ func (s *street) trust() [32]byte {
 	return hash
 }
 
-// sign makes the header behind the newest block, with the signatures of three of the four
-// validators, as the engine makes it.
+// sign makes the header behind the newest block, with the signatures of all validators but
+// one, as the engine makes it.
 func (s *street) sign(appHash [32]byte) *consensus.SignedHeader {
 	s.t.Helper()
-	doc, err := types.GenesisDocFromJSON(s.doc)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	out := s.header(s.height+1, appHash[:], setOf(s.validators))
+	out.Changes = s.changes
+	return out
+}
+
+// setOf is the engine's set of keys.
+func setOf(keys []ed25519.PrivateKey) *types.ValidatorSet {
 	var all []*types.Validator
-	for _, v := range doc.Validators {
-		all = append(all, types.NewValidator(v.PubKey, v.Power))
+	for _, k := range keys {
+		all = append(all, types.NewValidator(cmted25519.PubKey(k.Public().(ed25519.PublicKey)), 1))
 	}
-	set := types.NewValidatorSet(all)
+	return types.NewValidatorSet(all)
+}
+
+// changeValidators puts other keys in the place of today's, as the engine's headers have it.
+func (s *street) changeValidators(next ...ed25519.PrivateKey) {
+	s.t.Helper()
+	s.apply() // the block that decides it
+	signed := s.header(s.height+1, make([]byte, 32), setOf(next))
+	c := consensus.Change{Header: signed.Header, Commit: signed.Commit}
+	for _, k := range next {
+		c.Next = append(c.Next, ledgertest.Public(k))
+	}
+	slices.SortFunc(c.Next, func(a, b ledger.Key) int { return bytes.Compare(a[:], b[:]) })
+	s.changes, s.validators = append(s.changes, c), next
+	s.apply()
+}
+
+// header makes a header that names the next validators, signed by those of today.
+func (s *street) header(height int64, appHash []byte, next *types.ValidatorSet) *consensus.SignedHeader {
+	s.t.Helper()
+	set := setOf(s.validators)
 	hash := func(text string) []byte { return crypto.Sha256([]byte(text)) }
 	at := time.Date(2026, 4, 1, 12, 0, 0, 123_000_000, time.UTC)
 	h := types.Header{
-		ChainID: doc.ChainID, Height: s.height + 1, Time: at,
+		ChainID: ledgertest.ChainID, Height: height, Time: at,
 		LastBlockID:    types.BlockID{Hash: hash("last"), PartSetHeader: types.PartSetHeader{Total: 1, Hash: hash("parts")}},
-		LastCommitHash: hash("commit"), DataHash: hash("data"), ValidatorsHash: set.Hash(), NextValidatorsHash: set.Hash(),
-		ConsensusHash: hash("params"), AppHash: appHash[:], LastResultsHash: hash("results"), EvidenceHash: hash("evidence"),
-		ProposerAddress: all[0].Address,
+		LastCommitHash: hash("commit"), DataHash: hash("data"), ValidatorsHash: set.Hash(), NextValidatorsHash: next.Hash(),
+		ConsensusHash: hash("params"), AppHash: appHash, LastResultsHash: hash("results"), EvidenceHash: hash("evidence"),
+		ProposerAddress: set.Validators[0].Address,
 	}
 	h.Version.Block, h.Version.App = 11, 1
 	id := types.BlockID{Hash: h.Hash(), PartSetHeader: types.PartSetHeader{Total: 1, Hash: hash("its parts")}}
@@ -258,7 +283,7 @@ func (s *street) sign(appHash [32]byte) *consensus.SignedHeader {
 		own := slices.IndexFunc(s.validators, func(k ed25519.PrivateKey) bool {
 			return string(cmted25519.PubKey(k.Public().(ed25519.PublicKey)).Address()) == string(sig.ValidatorAddress)
 		})
-		commit.Signatures[i].Signature = ed25519.Sign(s.validators[own], commit.VoteSignBytes(doc.ChainID, int32(i)))
+		commit.Signatures[i].Signature = ed25519.Sign(s.validators[own], commit.VoteSignBytes(ledgertest.ChainID, int32(i)))
 	}
 	out, err := consensus.NewSignedHeader(h, commit, set)
 	if err != nil {

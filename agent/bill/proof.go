@@ -13,7 +13,7 @@ import (
 )
 
 // ProofFormat is the version of the proof file.
-const ProofFormat = "commonwatt-proof/1"
+const ProofFormat = "commonwatt-proof/2"
 
 // MaxProofBytes bounds a proof file: a month of minutes and a genesis document of a
 // thousand founders have half of it.

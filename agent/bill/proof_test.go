@@ -14,6 +14,7 @@ import (
 	"github.com/commonwatt/commonwatt/agent/bill"
 	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/ledger/ledgertest"
 )
 
 // A proof proves the Statement that the ledger's own history gives.
@@ -102,7 +103,7 @@ func (s section) places() []string {
 			return []string{fmt.Sprintf("line %d (", s.line), fmt.Sprintf("line %d:", s.line)}
 		}
 	case "signed":
-		return []string{"header", "signatures", "commit"}
+		return []string{"header", "signatures", "commit", "changes"}
 	case "record":
 		return []string{"record", "household"}
 	case "totals":
@@ -116,8 +117,11 @@ func (s section) places() []string {
 func TestProofEachCharacter(t *testing.T) {
 	t.Run("open", func(t *testing.T) {
 		s := newStreet(t, nil)
-		s.live(5)
-		changeEach(t, s.proof(s.homes[0].ID, march), s.trust(), nil)
+		s.live(4)
+		s.changeValidators(append(s.validators[:3:3], ledgertest.Key("validator/4"))...)
+		s.live(1)
+		// The characters of headers and changes are tried one by one where they are checked.
+		changeEach(t, s.proof(s.homes[0].ID, march), s.trust(), []string{"signed"})
 	})
 	t.Run("closed", func(t *testing.T) {
 		s := newStreetAt(t, time.Date(2026, time.March, 31, 21, 0, 0, 0, time.UTC), nil)
@@ -338,7 +342,7 @@ func TestNotProof(t *testing.T) {
 		"empty":        []byte("{}"),
 		"half":         raw[:len(raw)/2],
 		"more":         append(bytes.Clone(raw), '{'),
-		"other":        bytes.Replace(raw, []byte(bill.ProofFormat), []byte("commonwatt-proof/2"), 1),
+		"other":        bytes.Replace(raw, []byte(bill.ProofFormat), []byte("commonwatt-proof/3"), 1),
 		"unknown key":  bytes.Replace(raw, []byte(`"community"`), []byte(`"comunity": 1, "community"`), 1),
 		"key twice":    bytes.Replace(raw, []byte(` "pruned"`), []byte(` "currency": "EUR", "pruned"`), 1),
 		"capital key":  bytes.Replace(raw, []byte(`"pruned"`), []byte(`"Pruned"`), 1),
@@ -399,7 +403,7 @@ func FuzzVerify(f *testing.F) {
 	s.live(5)
 	raw, trust := s.proof(s.homes[0].ID, march), s.trust()
 	f.Add(raw)
-	f.Add([]byte(`{"format": "commonwatt-proof/1"}`))
+	f.Add([]byte(`{"format": "commonwatt-proof/2"}`))
 	var good bytes.Buffer
 	if err := json.Compact(&good, raw); err != nil {
 		f.Fatal(err)

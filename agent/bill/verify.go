@@ -36,6 +36,9 @@ type Verdict struct {
 	Signed    time.Time  `json:"signed_at"` // of the header, wall clock
 	Votes     int        `json:"votes"`     // validators that signed it
 	Of        int        `json:"validators"`
+	// Changes is how often the validators have changed from those of the genesis to those
+	// who signed; each change was signed by those before it.
+	Changes int `json:"validator_changes"`
 	// Decisions is how often the community has changed its rules or its network since its
 	// genesis. If it has, the prices of the supplier and the fee are taken as the
 	// validators signed them, else they are those of the genesis.
@@ -322,7 +325,7 @@ func (v *verifier) verdict() (*Verdict, error) {
 	}
 	return &Verdict{
 		Statement: s, Height: v.p.Signed.Header.Height, Signed: v.p.Signed.Header.Time.Time,
-		Votes: v.votes, Of: len(v.p.Signed.Commit.Votes), Decisions: v.p.Clock.Decisions,
+		Votes: v.votes, Of: len(v.p.Signed.Commit.Votes), Changes: len(v.p.Signed.Changes), Decisions: v.p.Clock.Decisions,
 	}, nil
 }
 

@@ -109,6 +109,9 @@ func explainVerdict(out io.Writer, file string, v *bill.Verdict) error {
 		file, st.Household, st.From.Month(), st.From.Year(), st.Community)
 	fmt.Fprintf(out, "  genesis     it is the community that you trust\n")
 	fmt.Fprintf(out, "  signatures  %d of its %d validators signed block %d, %s\n", v.Votes, v.Of, v.Height, v.Signed.Format(time.RFC3339))
+	if v.Changes > 0 {
+		fmt.Fprintf(out, "  validators  changed %d times since the genesis; each change is signed by those before it\n", v.Changes)
+	}
 	fmt.Fprintf(out, "  record      the state that they signed has this household with this month\n")
 	if st.Pruned {
 		fmt.Fprintf(out, "  lines       no longer kept: only the totals are proven\n")

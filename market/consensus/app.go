@@ -263,6 +263,9 @@ func (n *Node) store(p *finalized) error {
 		ticked := slices.ContainsFunc(p.receipts, func(r ledger.Receipt) bool { return r.Kind == ledger.KindTick })
 		n.pool.settle(p.receipts, ticked)
 	}
+	if err := n.changes.decided(p.height, p.delta.Validators); err != nil {
+		return err
+	}
 	if err := n.book.commit(p.height, p.delta, settle); err != nil {
 		return err
 	}

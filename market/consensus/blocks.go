@@ -55,6 +55,7 @@ type chain struct {
 	dbs     []dbm.DB
 	blocks  *cmtstore.BlockStore
 	states  cmtstate.Store
+	changes *changeBook
 	base    int64               // the first stored block: what was before it has been pruned, or never was here
 	last    types.BlockID       // of the block before
 	nextSet []byte              // hash of the validators that the block before announced
@@ -78,8 +79,12 @@ func (c *chain) open(home string) error {
 	if err != nil {
 		return err
 	}
-	if c.doc, _, err = parseGenesis(raw); err != nil {
+	var g ledger.Genesis
+	if c.doc, g, err = parseGenesis(raw); err != nil {
 		return fmt.Errorf("%s: %w", genesisFile(home), err)
+	}
+	if c.changes, err = openChanges(home, g); err != nil {
+		return err
 	}
 	dir := filepath.Join(home, "data")
 	blocks, err := c.openDB(dir, "blockstore")
@@ -201,8 +206,7 @@ func (c *chain) walk() {
 
 // begin finds the validators of the first stored block, and of the one before it.
 func (c *chain) begin() error {
-	set := validatorsOf(c.doc)
-	c.nextSet, c.lastSet = set.Hash(), set
+	c.nextSet, c.lastSet = engineSet(c.changes.setAt(c.base)).Hash(), engineSet(c.changes.setAt(c.base-1))
 	return nil
 }
 
@@ -249,6 +253,9 @@ func (c *chain) follow(b *types.Block) error {
 	}
 	if !bytes.Equal(b.ValidatorsHash, c.nextSet) {
 		errs = append(errs, fmt.Errorf("its validators hash to %X, the block before announced %X", b.ValidatorsHash, c.nextSet))
+	}
+	if want := engineSet(c.changes.setAt(b.Height)).Hash(); !bytes.Equal(b.ValidatorsHash, want) {
+		errs = append(errs, fmt.Errorf("its validators hash to %X, by the changes that are kept they would to %X", b.ValidatorsHash, want))
 	}
 	set, err := c.states.LoadValidators(b.Height)
 	switch {

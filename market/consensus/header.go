@@ -18,6 +18,9 @@ import (
 type SignedHeader struct {
 	Header Header `json:"header"`
 	Commit Commit `json:"commit"`
+	// Changes lead from the genesis document's validators to those of this block; none if
+	// nothing has changed before it.
+	Changes []Change `json:"changes,omitempty"`
 }
 
 // Header is a block's header. Its hash is the block's.

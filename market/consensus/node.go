@@ -36,6 +36,7 @@ type Node struct {
 	outbox  chan struct{} // capacity 1: own transactions wait to be sent
 	swept   atomic.Int64  // Interval before whose gate the pool has been emptied, see dueTxs
 	members members
+	changes *changeBook
 	events  events
 	counts  counts
 
@@ -93,6 +94,9 @@ func New(cfg Config) (*Node, error) {
 	if err := installJoined(cfg.Home); err != nil {
 		return nil, err
 	}
+	if n.changes, err = openChanges(cfg.Home, g); err != nil {
+		return nil, err
+	}
 	if err := n.snapshots.open(); err != nil {
 		return nil, err
 	}
@@ -135,6 +139,7 @@ func (n *Node) Run(ctx context.Context, network Network) (err error) {
 	g.Go(func() error { return n.publish(ctx) })
 	g.Go(func() error { return n.patrol(ctx, e) })
 	g.Go(func() error { return n.keepSnapshots(ctx) })
+	g.Go(func() error { return n.keepChanges(ctx, e) })
 	if n.cfg.Retention > 0 {
 		g.Go(func() error { return n.prune(ctx) })
 	}

@@ -9,7 +9,6 @@ import (
 
 	dbm "github.com/cometbft/cometbft-db"
 	cmtstore "github.com/cometbft/cometbft/store"
-	"github.com/cometbft/cometbft/types"
 
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
@@ -27,13 +26,12 @@ func (n *Node) Proof(ctx context.Context, f func(*ledger.State)) (*SignedHeader,
 		f(s)
 		height, hash = n.book.height, s.AppHash()
 	})
-	set := validatorsOf(n.doc)
 	for {
 		e := n.engine.Load()
 		if e == nil {
 			return nil, fmt.Errorf("%w: the ledger is not running", ErrUnproven)
 		}
-		s, err := newestHeader(e.node.BlockStore(), set, height, hash)
+		s, err := newestHeader(e.node.BlockStore(), n.changes, height, hash)
 		if err != nil || s != nil {
 			return s, err
 		}
@@ -51,7 +49,7 @@ func (n *Node) Proof(ctx context.Context, f func(*ledger.State)) (*SignedHeader,
 // newestHeader looks at the block behind the state's height, and at that block itself: an
 // empty block leaves the AppHash as it was, and no other may follow for a long time. It
 // returns nil if neither has the hash.
-func newestHeader(blocks *cmtstore.BlockStore, set *types.ValidatorSet, height int64, appHash [32]byte) (s *SignedHeader, err error) {
+func newestHeader(blocks *cmtstore.BlockStore, c *changeBook, height int64, appHash [32]byte) (s *SignedHeader, err error) {
 	err = sound("block store", func() error {
 		for _, h := range []int64{height + 1, height} {
 			meta := blocks.LoadBlockMeta(h)
@@ -62,12 +60,18 @@ func newestHeader(blocks *cmtstore.BlockStore, set *types.ValidatorSet, height i
 			if commit == nil {
 				return fmt.Errorf("the validators' signatures on block %d are missing", h)
 			}
-			s, err = NewSignedHeader(meta.Header, commit, set)
+			s, err = NewSignedHeader(meta.Header, commit, engineSet(c.setAt(h)))
 			return err
 		}
 		return nil
 	})
-	return s, err
+	if err == nil && s != nil {
+		s.Changes, err = c.wayTo(s.Header.Height, blocks)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // StoredProof is Proof for the folder of a node that is not running: state is what its
@@ -78,9 +82,13 @@ func StoredProof(home string, height int64, appHash [32]byte) (s *SignedHeader, 
 	if err != nil {
 		return nil, err
 	}
-	doc, _, err := parseGenesis(raw)
+	_, g, err := parseGenesis(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", genesisFile(home), err)
+	}
+	c, err := openChanges(home, g)
+	if err != nil {
+		return nil, err
 	}
 	var db dbm.DB
 	if db, err = openReading(filepath.Join(home, "data"), "blockstore"); err != nil {
@@ -88,7 +96,7 @@ func StoredProof(home string, height int64, appHash [32]byte) (s *SignedHeader, 
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = sound("block store", func() error {
-		s, err = newestHeader(cmtstore.NewBlockStore(db), validatorsOf(doc), height, appHash)
+		s, err = newestHeader(cmtstore.NewBlockStore(db), c, height, appHash)
 		return err
 	})
 	if err == nil && s == nil {

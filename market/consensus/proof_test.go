@@ -12,7 +12,7 @@ import (
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
-func encodeHeader(t *testing.T, s *SignedHeader) []byte {
+func encodeHeader(t testing.TB, s *SignedHeader) []byte {
 	t.Helper()
 	raw, err := json.Marshal(s)
 	if err != nil {

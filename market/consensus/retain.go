@@ -45,6 +45,9 @@ func (n *Node) retainHeight(height int64) int64 {
 	} else if n.cfg.SnapshotEvery > 0 {
 		return 0 // nobody could join any more
 	}
+	if first, pending := n.changes.pendingFrom(); pending {
+		low = min(low, first) // the header of a change, until it is kept apart
+	}
 	if low <= base {
 		return 0
 	}

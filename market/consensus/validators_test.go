@@ -114,6 +114,28 @@ func TestValidatorsChange(t *testing.T) {
 		}
 	}
 
+	anchor, err := NewAnchor(s.doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var headers []*SignedHeader // of before and after each change
+	prove := func(changes int) {
+		t.Helper()
+		for _, m := range all {
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			h, err := m.Proof(ctx, func(*ledger.State) {})
+			cancel()
+			if err != nil {
+				t.Fatalf("%s: %v", m.name, err)
+			}
+			if err := anchor.Check(h); err != nil || len(h.Changes) != changes {
+				t.Errorf("%s: %v, with %d changes, want %d", m.name, err, len(h.Changes), changes)
+			}
+			headers = append(headers, h)
+		}
+	}
+	prove(0)
+
 	// A fifth.
 	s.submit(n[0], s.vote(s.homes[4], n[4], 1))
 	s.awaitValidators(all, 5)
@@ -121,6 +143,7 @@ func TestValidatorsChange(t *testing.T) {
 	if !n[4].Status().IsValidator || n[0].Status().ValidatorsTotal != 5 {
 		t.Errorf("status: %+v", n[4].Status())
 	}
+	prove(1)
 
 	// Another key for node 1, which takes it up when it starts again.
 	old := n[1].validatorKey(t)
@@ -136,6 +159,7 @@ func TestValidatorsChange(t *testing.T) {
 	n[1].start()
 	s.awaitUp(all...)
 	s.awaitVote(n[0], all, s.homes[0], n[1].validatorKey(t), true)
+	prove(2)
 
 	// Node 2 is removed, and node 3 crashes around the block with the change: before its
 	// ledger has it, then after, when the engine has not noted it.
@@ -159,9 +183,11 @@ func TestValidatorsChange(t *testing.T) {
 		s.awaitUp(all...)
 		s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), i == 1)
 		s.awaitVote(n[0], all, s.homes[0], n[3].validatorKey(t), true)
+		prove(3 + i)
 	}
 	s.submit(n[0], s.approved(ledger.SetValidator{Number: 5, Household: s.homes[2].id, Key: n[2].validatorKey(t), Remove: true}))
 	s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), false)
+	prove(5)
 
 	// Four are left; of the five that there were, three would not be enough.
 	if err := n[4].stop(); err != nil {
@@ -175,6 +201,30 @@ func TestValidatorsChange(t *testing.T) {
 	s.sameHashes(all...)
 
 	s.stolen(t, n[3], s.homes[3])
+	for _, h := range headers {
+		if err := anchor.Check(h); err != nil {
+			t.Errorf("block %d: what was proven before is not any more: %v", h.Header.Height, err)
+		}
+	}
+	s.settled(n[0], n[1], n[2], n[4])
+	for _, m := range all {
+		if err := m.stop(); err != nil && m != n[3] {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range []*member{n[0], n[4]} {
+		height, hash := m.book.tip()
+		h, err := StoredProof(m.cfg.Home, height, hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := anchor.Check(h); err != nil || len(h.Changes) != 5 {
+			t.Errorf("%s, stopped: %v, with %d changes, want 5", m.name, err, len(h.Changes))
+		}
+		if at, pending := m.ChangesPending(); pending {
+			t.Errorf("%s: the header of block %d is not kept", m.name, at)
+		}
+	}
 }
 
 // stolen: the household of a node brings another gateway, and the node is out.

@@ -134,6 +134,7 @@ type Ledger struct {
 	LastBlockAt     *time.Time       `json:"last_block_at" doc:"Wall clock"`
 	CatchingUp      bool             `json:"catching_up"`
 	Peers           []Peer           `json:"peers" nullable:"false"`
+	Providers       []LedgerProvider `json:"providers,omitempty" doc:"Of a light home: whom it asks"`
 	ValidatorsUp    *int64           `json:"validators_up"`
 	ValidatorsTotal *int64           `json:"validators_total"`
 	WaitingFor      string           `json:"waiting_for" doc:"In words, what the ledger needs to go on; empty while it runs"`

@@ -33,6 +33,9 @@ type Account struct {
 // AccountOf takes a household's account from a state. It does not wait for anything.
 func AccountOf(s *ledger.State, h market.HouseholdID) (Account, error) {
 	record, ok := s.Household(h)
+	if s.Missing(ledger.HouseholdKey(h)) {
+		return Account{}, fmt.Errorf("%w: household %s: a light home holds its own account only; ask the home of a validator or a replica", ErrInput, h)
+	}
 	if !ok {
 		return Account{}, fmt.Errorf("household %s: %w", h, ErrUnknown)
 	}

@@ -148,6 +148,9 @@ func openBiller(dir string) (b biller, done func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if cfg, err := household.LoadConfig(filepath.Join(dir, household.ConfigFile)); err == nil && cfg.Role == household.RoleLight {
+		return &remoteBiller{cfg: cfg, home: dir}, func() error { return nil }, nil // it has no ledger in its folder
+	}
 	stored, err := bill.OpenStored(filepath.Join(dir, household.EngineFolder), genesis)
 	switch {
 	case errors.Is(err, store.ErrInUse):

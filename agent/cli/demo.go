@@ -59,6 +59,7 @@ decided for a while; every interval is settled nevertheless, and none twice.`,
 	f.DurationVar(&o.For, "for", 0, "stop after this long and report (default: until Ctrl-C)")
 	f.DurationVar(&o.Span, "span", 0, "stop after this much of the community's time and report")
 	f.DurationVar(&o.Pace, "pace", 0, "how long 15 minutes take, from 2s on (default 10s)")
+	f.IntVar(&o.Light, "light", 0, "how many of the homes hold no ledger: they verify what the others answer")
 	f.StringVar(&o.Clearing, "clearing", "", "how intervals are decided: forward on orders (default) or metered, by what the meters say afterwards")
 	f.StringVar(&o.Battery, "battery", "", "how batteries are led: follow what was sold (default) or self-consumption")
 	f.BoolVar(&compare, "compare", false, "run the same street twice, with batteries that follow and without, and compare the imbalance (needs --span)")

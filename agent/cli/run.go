@@ -71,7 +71,7 @@ type gateway struct {
 	cfg  household.Config
 	dir  string
 	log  *slog.Logger
-	node *consensus.Node
+	node *consensus.Node // nil in a light home
 	host *p2p.Host
 	home *household.Home
 	page *api.Server
@@ -82,6 +82,9 @@ type gateway struct {
 
 	topic   *p2p.Topic
 	tunnels *p2p.Tunnels
+
+	light  *consensus.Light // nil in all others
+	ledger gatewayLedger    // the one of the two that there is
 }
 
 func runHome(ctx context.Context, version, dir, level string, s streams) error {
@@ -125,6 +128,32 @@ func (g *gateway) open(version string) error {
 	if err != nil {
 		return &problem{exitUsage, fmt.Errorf("reading the community: %w", err), "ask your cooperative for its " + household.CommunityFile}
 	}
+	if g.cfg.Role == household.RoleLight {
+		err = g.openLight(keys, genesis)
+	} else {
+		err = g.openNode(keys, genesis)
+	}
+	if err != nil {
+		return err
+	}
+	g.home, err = household.New(household.Options{
+		Config: g.cfg, Dir: g.dir, Keys: keys, Ledger: g.ledger, Peers: g.peers,
+		Now: time.Now, Log: g.log.With("room", "household"),
+	})
+	if err != nil {
+		return err
+	}
+	g.page, err = api.New(api.Config{
+		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
+		Access: g.keeper, Open: g.keeper == nil, Certificate: g.certificate, Operations: g.cfg.Listen.Operations,
+		Bills: &bill.Desk{Own: keys.ID(), Source: g.ledger, Genesis: genesis},
+		Log:   g.log.With("room", "api"),
+	})
+	return err
+}
+
+// openNode prepares the ledger and the network of a validator or replica.
+func (g *gateway) openNode(keys *household.Keys, genesis []byte) (err error) {
 	keyFile, stateFile := household.ValidatorKeyFiles(g.dir)
 	g.node, err = consensus.New(consensus.Config{
 		Home: filepath.Join(g.dir, household.EngineFolder), Genesis: genesis, NodeKey: keys.Network,
@@ -136,6 +165,7 @@ func (g *gateway) open(version string) error {
 	if err != nil {
 		return err
 	}
+	g.ledger = g.node
 	chain := g.node.Status().ChainID
 	if err := g.openAccess(chain); err != nil {
 		return err
@@ -143,41 +173,29 @@ func (g *gateway) open(version string) error {
 	if err := g.openDesk(keys, genesis); err != nil {
 		return err
 	}
-	if err := g.openNetwork(keys, chain); err != nil {
-		return err
+	return g.openNetwork(keys, chain)
+}
+
+// openHost joins the network with those who are members, and has guests in if there is
+// somebody to receive them.
+func (g *gateway) openHost(keys *household.Keys, chain string, member, guest func(ed25519.PublicKey) bool) (err error) {
+	mdns := ""
+	if g.cfg.Peers.MDNS {
+		mdns = "_commonwatt-" + chain + "._udp"
 	}
-	g.home, err = household.New(household.Options{
-		Config: g.cfg, Dir: g.dir, Keys: keys, Ledger: g.node, Peers: g.peers,
-		Now: time.Now, Log: g.log.With("room", "household"),
-	})
-	if err != nil {
-		return err
-	}
-	g.page, err = api.New(api.Config{
-		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
-		Access: g.keeper, Open: g.keeper == nil, Certificate: g.certificate, Operations: g.cfg.Listen.Operations,
-		Bills: &bill.Desk{Own: keys.ID(), Source: g.node, Genesis: genesis},
-		Log:   g.log.With("room", "api"),
+	g.host, err = p2p.New(p2p.Config{
+		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,
+		AddressFile: filepath.Join(g.dir, household.AddressFile), PortMapping: g.cfg.Listen.PortMapping,
+		Member: member, Guest: guest, Log: g.log.With("room", "p2p"),
 	})
 	return err
 }
 
 func (g *gateway) openNetwork(keys *household.Keys, chain string) error {
-	mdns := ""
-	if g.cfg.Peers.MDNS {
-		mdns = "_commonwatt-" + chain + "._udp"
-	}
-	var err error
-	g.host, err = p2p.New(p2p.Config{
-		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,
-		AddressFile: filepath.Join(g.dir, household.AddressFile), PortMapping: g.cfg.Listen.PortMapping,
-		Member: func(pub ed25519.PublicKey) (member bool) {
-			g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
-			return member
-		},
-		Guest: g.desk.Guest,
-		Log:   g.log.With("room", "p2p"),
-	})
+	err := g.openHost(keys, chain, func(pub ed25519.PublicKey) (member bool) {
+		g.node.Read(func(s *ledger.State) { member = s.IsMember(pub) })
+		return member
+	}, g.desk.Guest)
 	if err != nil {
 		return err
 	}
@@ -221,7 +239,7 @@ func (g *gateway) run(ctx context.Context) error {
 	defer stopLedger()
 	ended := make(chan error, 1)
 	homes, ctx := errgroup.WithContext(ctx)
-	go func() { ended <- g.node.Run(ledgerCtx, g.tunnels) }()
+	go func() { ended <- g.runLedger(ledgerCtx) }()
 	homes.Go(func() error { return g.home.Run(ctx) })
 	homes.Go(func() error { return g.page.Run(ctx) })
 	if n := newNotifier(os.Getenv, g.log); n != nil {
@@ -230,7 +248,9 @@ func (g *gateway) run(ctx context.Context) error {
 			return nil
 		})
 	}
-	homes.Go(func() error { return g.expel(ctx) })
+	if g.node != nil {
+		homes.Go(func() error { return g.expel(ctx) })
+	}
 	homes.Go(func() error { return g.beFound(ctx) })
 	ledgerEnded := make(chan struct{})
 	var ledgerErr error
@@ -269,6 +289,9 @@ func (g *gateway) close() error {
 	}
 	if g.node != nil {
 		errs = append(errs, g.node.Close())
+	}
+	if g.light != nil {
+		errs = append(errs, g.light.Close())
 	}
 	return errors.Join(errs...)
 }

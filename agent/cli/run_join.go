@@ -57,7 +57,7 @@ const addressesEvery = 2 * time.Second
 
 // beFound keeps that file, and announces the desk in the house.
 func (g *gateway) beFound(ctx context.Context) error {
-	if g.cfg.Peers.MDNS {
+	if g.cfg.Peers.MDNS && g.desk != nil { // a light home has none
 		g.host.Announce(ctx, g.desk.Tag().Discovery())
 	}
 	path := filepath.Join(g.dir, addressesFile)

@@ -105,6 +105,9 @@ func printStatus(out io.Writer, raw []byte, trust string, page [][2]string) erro
 	for _, p := range v.Ledger.Peers {
 		row("peer", "%s", peerText(p))
 	}
+	for _, p := range v.Ledger.Providers {
+		row("provider", "%s", providerText(p))
+	}
 	row("clock", "%s, at most %s ms off", v.Clock.State, orUnknown(v.Clock.ErrorMs))
 	for _, m := range v.Meters {
 		state := string(m.State)
@@ -121,6 +124,22 @@ func printStatus(out io.Writer, raw []byte, trust string, page [][2]string) erro
 		}
 	}
 	return w.Flush()
+}
+
+// providerText says whom a light home asks, and what it thinks of them.
+func providerText(p api.LedgerProvider) string {
+	text := p.ID
+	if p.Name != "" {
+		text = p.Name + ", " + p.ID
+	}
+	text += ", block " + orUnknown(p.Height)
+	switch {
+	case p.Accused != "":
+		text += ", lied and is not asked any more: " + p.Accused
+	case p.Withholds:
+		text += ", withholds blocks that others have"
+	}
+	return text
 }
 
 // peerText says who a peer is and how bytes get there.

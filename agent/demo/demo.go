@@ -22,6 +22,7 @@ type Options struct {
 	For      time.Duration // of the wall clock, then stop and report; 0: until ctx ends
 	Span     time.Duration // the same in community time, since every home has joined
 	Pace     time.Duration // of the wall clock for 15 minutes; 0: ten seconds, or as it was founded
+	Light    int           // homes that hold no ledger and ask the others; the last of the street
 	Clearing string        // how intervals are decided: forward or metered; empty: forward, or as it was founded
 	Battery  string        // how batteries are led: follow or self-consumption; empty: follow, or as it was founded
 	Outage   Outage        // with which the ledger stands still for a while
@@ -97,6 +98,8 @@ func (o *Options) check() error {
 	switch {
 	case o.Homes < 1 || o.Homes > MaxHomes:
 		return fmt.Errorf("%w: --homes: got %d, want 1 to %d", ErrUsage, o.Homes, MaxHomes)
+	case o.Light < 0 || o.Light > max(0, o.Homes-maxValidators):
+		return fmt.Errorf("%w: --light: got %d, want 0 to %d: the first %d homes keep the ledger", ErrUsage, o.Light, max(0, o.Homes-maxValidators), maxValidators)
 	case o.For < 0:
 		return fmt.Errorf("%w: --for: got %v, want 0 (until Ctrl-C) or more", ErrUsage, o.For)
 	case o.Span < 0 || o.Span > longestAbsence:

@@ -37,6 +37,7 @@ type plan struct {
 type home struct {
 	Name       string   `json:"name"`
 	Validator  bool     `json:"validator"`
+	Light      bool     `json:"light,omitempty"`
 	Node       string   `json:"node"` // of the network
 	YearlyKWh  int      `json:"yearly_kwh"`
 	SolarKWp   int      `json:"solar_kwp,omitempty"`
@@ -64,13 +65,26 @@ func (p *plan) rules() ledger.Rules {
 	return r
 }
 
+// light is how many homes hold no ledger; they are the last.
+func (p *plan) light() (n int) {
+	for _, h := range p.Homes {
+		if h.Light {
+			n++
+		}
+	}
+	return n
+}
+
 func (h home) dir(root string) string { return filepath.Join(root, "homes", h.Name) }
 
 func (h home) role() string {
-	if h.Validator {
-		return "validator"
+	switch {
+	case h.Light:
+		return household.RoleLight
+	case h.Validator:
+		return household.RoleValidator
 	}
-	return "replica"
+	return household.RoleReplica
 }
 
 func (h home) connection() device { return h.Devices[0] }
@@ -177,6 +191,8 @@ func (p *plan) fits(o Options, now time.Time) error {
 		return fmt.Errorf("%w: --pace: in the street in %s %s; --fresh begins anew", ErrUsage, o.Dir, p.pace())
 	case o.Battery != "" && o.Battery != p.Battery:
 		return fmt.Errorf("%w: --battery: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Battery)
+	case o.Light != 0 && o.Light != p.light():
+		return fmt.Errorf("%w: --light %d: the street in %s has %d; --fresh begins anew", ErrUsage, o.Light, o.Dir, p.light())
 	case o.Clearing != "" && o.Clearing != p.Clearing:
 		return fmt.Errorf("%w: --clearing: the street in %s was founded with %q; --fresh begins anew", ErrUsage, o.Dir, p.Clearing)
 	case int64(o.Outage.For/time.Second) > p.Outage:
@@ -214,7 +230,9 @@ func found(o Options) (*plan, error) {
 		p.Rate = paceOf(o.Pace).rate
 	}
 	for i := range o.Homes {
-		p.Homes = append(p.Homes, layout(i))
+		h := layout(i)
+		h.Light = i >= o.Homes-o.Light
+		p.Homes = append(p.Homes, h)
 	}
 	if p.Profiles != "" {
 		if err := p.record(); err != nil {

@@ -94,7 +94,7 @@ func (s *street) account(r *Report) error {
 		}
 	}()
 	common := int64(-1)
-	for i, h := range s.plan.Homes {
+	for i, h := range s.plan.Homes[:len(s.plan.Homes)-s.plan.light()] {
 		st, err := openLedger(h.dir(s.opt.Dir))
 		if err != nil {
 			return fmt.Errorf("reading the ledger of %s: %w", h.Name, err)

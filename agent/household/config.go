@@ -18,7 +18,7 @@ import (
 // decided is in its genesis document, not here.
 type Config struct {
 	Name     string          `yaml:"name"`
-	Role     string          `yaml:"role"`   // validator or replica
+	Role     string          `yaml:"role"`   // validator, replica or light
 	Access   string          `yaml:"access"` // claimed or open; empty is claimed
 	Listen   ListenConfig    `yaml:"listen"`
 	Peers    PeersConfig     `yaml:"peers"`
@@ -52,6 +52,13 @@ type PeersConfig struct {
 	Bootstrap []string `yaml:"bootstrap"` // multiaddrs with /p2p/ID
 	MDNS      bool     `yaml:"mdns"`      // find homes on the local network
 }
+
+// The roles of homes: what each of them does for the ledger.
+const (
+	RoleValidator = "validator"
+	RoleReplica   = "replica"
+	RoleLight     = "light"
+)
 
 // The roles of meters. The connection's is the one that is settled.
 const (

@@ -30,8 +30,8 @@ func (c *Config) validate() *ConfigError {
 	if n := utf8.RuneCountInString(c.Name); n == 0 || n > maxName || !printable(c.Name) {
 		return bad("name", "got %q, want 1 to %d printable characters", c.Name, maxName)
 	}
-	if c.Role != "validator" && c.Role != "replica" {
-		return bad("role", "got %q, want validator or replica", c.Role)
+	if !slices.Contains([]string{RoleValidator, RoleReplica, RoleLight}, c.Role) {
+		return bad("role", "got %q, want validator, replica or light", c.Role)
 	}
 	for _, check := range []func() *ConfigError{c.validateListen, c.validateAccess, c.validatePeers, c.validateMeters, c.validateControls, c.validateKept} {
 		if err := check(); err != nil {

@@ -28,6 +28,7 @@ const (
 	DiskFile      = "home.db"
 	PIDFile       = "agent.pid"
 	AddressFile   = "addresses" // where other homes said that they live
+	HeaderFile    = "headers"   // the newest headers that a light home has verified
 )
 
 // NetworkAddresses are where a home listens for the others: one port for everything, on all

@@ -23,10 +23,13 @@ func (h *Home) picture() api.Snapshot {
 	now := h.clock.Community(wall)
 	role := api.RoleReplica
 	status := h.opt.Ledger.Status()
-	if status.IsValidator {
+	switch {
+	case status.Light:
+		role = api.RoleLight
+	case status.IsValidator:
 		role = api.RoleValidator
 	}
-	v := &view{home: h, now: now, current: h.calendar.At(now)}
+	v := &view{home: h, ledger: status, now: now, current: h.calendar.At(now)}
 	h.opt.Ledger.Read(v.readLedger)
 	h.mu.Lock()
 	v.metered = maps.Clone(h.metered)
@@ -68,6 +71,7 @@ func (h *Home) picture() api.Snapshot {
 // view is what one picture is drawn of.
 type view struct {
 	home    *Home
+	ledger  consensus.Status
 	now     time.Time
 	current market.Interval
 
@@ -282,6 +286,7 @@ func (h *Home) showLedger(s consensus.Status) api.Ledger {
 		}
 	}
 	l.ValidatorsUp = &up
+	l.Providers = showProviders(s)
 	for code, n := range s.Rejected {
 		l.Rejected[code] = int64(n) //nolint:gosec // a count of a few
 	}

@@ -46,6 +46,7 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 	if s.Ledger.WaitingFor != "" {
 		add("ledger-waiting", "The ledger is "+s.Ledger.WaitingFor+".", "Metering goes on; what is metered meanwhile is settled afterwards.")
 	}
+	lightProblems(add, v.ledger)
 	if v.unkept != "" {
 		add("readings-not-kept", "The readings of the meters cannot be kept: "+v.unkept+".", "Metering goes on. If "+HistoryFile+" is damaged, move it away; if the disk is full, make room.")
 	}

@@ -92,7 +92,7 @@ func (g *gateway) alive(ctx context.Context) error {
 	if age := time.Since(g.home.Snapshot().WallAt); age > oldestView {
 		return fmt.Errorf("the home's loop has made no picture for %v", age.Round(time.Second))
 	}
-	g.node.Read(func(*ledger.State) {})
+	g.ledger.Read(func(*ledger.State) {})
 	ctx, cancel := context.WithTimeout(ctx, livezWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.cfg.Listen.PageURL(g.page.Addr())+"/livez", nil)

@@ -21,5 +21,8 @@ func (h *Host) LiftRate(id PeerID) {
 	}
 }
 
+// SetConnOld says how old a connection must be to be superseded, while nobody dials.
+func (h *Host) SetConnOld(d time.Duration) { h.gate.old = d }
+
 // SetOld says how old a tunnel must be to be superseded, while none is being opened.
 func (t *Tunnels) SetOld(d time.Duration) { t.old = d }

@@ -23,7 +23,9 @@ type gate struct {
 	count    *counters
 	log      *slog.Logger
 	network  atomic.Value       // networkBox, set before the first connection
-	drop     func(network.Conn) // closes a connection, without waiting for it
+	drop     func(network.Conn) // closes a connection if it is dead, without waiting for it
+	rivals   rivals
+	old      time.Duration // supersedeAfter, but in tests
 }
 
 // supersedeAfter is how old a connection must be for a second one of the same peer to
@@ -65,7 +67,7 @@ func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, at network.Co
 		rivals = direct(conns)
 	}
 	if len(rivals) > 0 {
-		return !g.supersede(rivals)
+		return !g.supersede(id, rivals)
 	}
 	if len(conns) == 0 && len(box.Peers()) >= g.capacity {
 		g.count.full.Add(1)
@@ -77,14 +79,17 @@ func (g *gate) InterceptSecured(dir network.Direction, id peer.ID, at network.Co
 // supersede deals with a peer that dials although we believe it connected: it has been
 // killed, say, and restarted, and over QUIC nobody told us. The dead connection must go
 // before the new one may come, or else the router takes the end of the old streams for
-// the end of the new ones. So the new one is refused too, and the peer dials again.
-func (g *gate) supersede(conns []network.Conn) bool {
+// the end of the new ones. So the new one is refused too, and the peer dials again. If the old one
+// turns out to be alive, it stays, and the next one is let in besides it.
+func (g *gate) supersede(id peer.ID, conns []network.Conn) bool {
+	if g.rivals.has(id) {
+		return false
+	}
 	for _, c := range conns {
-		if time.Since(c.Stat().Opened) < supersedeAfter {
+		if time.Since(c.Stat().Opened) < g.old {
 			return false
 		}
 	}
-	g.count.superseded.Add(1)
 	for _, c := range conns {
 		g.drop(c)
 	}

@@ -63,6 +63,8 @@ type Host struct {
 	limits Limits
 	log    *slog.Logger
 	count  counters
+	key    ed25519.PrivateKey
+	run    [runIDBytes]byte // of this run alone, see runProtocol
 	gate   *gate
 	table  *table
 	intake *intake
@@ -107,18 +109,14 @@ func New(cfg Config) (*Host, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{
-		limits: limits, log: log, table: newTable(limits),
+		key: cfg.Key, run: newRun(), limits: limits, log: log, table: newTable(limits),
 		serving: make(chan struct{}, 8*limits.Requests),
 	}
 	h.topics.byName = make(map[string]*Topic)
 	h.guestRequests = rate.NewLimiter(guestRate, guestBurst)
-	h.gate = &gate{member: cfg.Member, guest: cfg.Guest, capacity: limits.Peers, guests: limits.Guests, count: &h.count, log: log}
+	h.gate = &gate{member: cfg.Member, guest: cfg.Guest, capacity: limits.Peers, guests: limits.Guests, count: &h.count, log: log, old: supersedeAfter}
 	h.gate.drop = func(c network.Conn) {
-		h.spawn(func(context.Context) {
-			if err := c.Close(); err != nil {
-				log.Debug("closing superseded connection", "peer", c.RemotePeer().String(), "err", err)
-			}
-		})
+		h.spawn(func(ctx context.Context) { h.dropDead(ctx, c) })
 	}
 	h.reach = newReach(h)
 	h.lifetime, h.end = context.WithCancel(context.Background())
@@ -151,6 +149,7 @@ func (h *Host) start(cfg Config, addrs parsed) error {
 	if h.gossip, err = newGossip(h.lifetime, h); err != nil {
 		return fmt.Errorf("starting gossip: %w", err)
 	}
+	h.serveRuns()
 	h.Handle(ReachProtocol, maxReach*(2+maxAddrBytes), h.reach.answer)
 	h.Handle(AddressProtocol, (maxRecords+1)*digestBytes, h.book.answer)
 	// Listening comes last: whoever reaches us finds everything in place.

@@ -160,6 +160,8 @@ func (g *gateway) openNode(keys *household.Keys, genesis []byte) (err error) {
 		ValidatorKeyFile: keyFile, ValidatorStateFile: stateFile,
 		Retention: g.cfg.KeptFor(),
 		Publish:   func(ctx context.Context, b []byte) error { return g.topic.Publish(ctx, b) },
+		Ask:       g.ask,
+		Replica:   g.cfg.Role != "validator",
 		Log:       g.log.With("room", "consensus"),
 	})
 	if err != nil {
@@ -306,6 +308,8 @@ func explain(err error, cfg household.Config, dir string) error {
 		return portProblem(err, cfg, file)
 	case errors.Is(err, consensus.ErrInUse), errors.Is(err, household.ErrInUse):
 		return &problem{exitFailed, err, "this home's agent is running already" + runningAs(dir) + "; one folder, one agent"}
+	case errors.Is(err, consensus.ErrElsewhere):
+		return &problem{exitFailed, err, "a validator key may be at work in one place only, lest it sign twice: end the other agent, or write `role: replica` into " + file + " to follow the ledger from here without signing"}
 	case errors.Is(err, consensus.ErrGenesis), errors.Is(err, consensus.ErrOtherChain), errors.Is(err, consensus.ErrConfig),
 		errors.Is(err, p2p.ErrConfig), errors.Is(err, api.ErrConfig):
 		return &problem{exitUsage, err, "see " + file}

@@ -61,6 +61,8 @@ var answerTable = map[Question]answerRow{
 	AskManifest: answered("manifest", answerManifest),
 	AskChunk:    answered("chunk", answerChunk),
 	AskPage:     answered("page", answerPage),
+
+	AskWork: answered("work", answerWork),
 }
 
 // String returns the kind's name.

@@ -24,6 +24,7 @@ var bodies = map[Question][2]any{
 	AskFate:    {FateQuestion{Hash: [32]byte{1}}, FateAnswer{Fate: FateApplied}},
 	AskRecords: {RecordsQuestion{Keys: [][]byte{{'c'}}}, RecordsAnswer{Records: []Record{{Key: []byte{'c'}}}}},
 	AskMonths:  {MonthsQuestion{}, MonthsAnswer{Months: [][]byte{{1}}}},
+	AskWork:    {WorkQuestion{Key: ledger.Key{1}}, WorkAnswer{Vote: []byte{1}, Runs: [][]byte{{1}}, Same: []byte{2}}},
 }
 
 func TestBodiesOfAllKinds(t *testing.T) {

@@ -114,6 +114,7 @@ func (n *Node) look(e *engine) time.Duration {
 	if !n.isValidator() {
 		return time.Second
 	}
+	n.checkVotes(e)
 	b, now := n.bell, n.cfg.Now()
 	height, _ := n.book.tip()
 	var txs, gate duty

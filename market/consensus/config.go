@@ -26,6 +26,8 @@ var (
 	ErrHalted = errors.New("consensus halted")
 	// ErrClosed: the node has been closed, or Run has been called before.
 	ErrClosed = errors.New("node closed")
+	// ErrElsewhere: another home, or another process, signs with this validator key.
+	ErrElsewhere = errors.New("this validator key is at work elsewhere")
 	// ErrInUse: the node that a folder belongs to is running.
 	ErrInUse = errors.New("the engine's databases are in use by another process")
 	// ErrCorrupt: stored blocks do not fit together; the text names the height.
@@ -61,6 +63,12 @@ type Config struct {
 	// Publish sends a bundle of own transactions to the others. It is called from one
 	// goroutine. Nil: nothing is sent (a replica that only reads).
 	Publish func(ctx context.Context, bundle []byte) error
+
+	// Ask brings a question to a member and its answer back, see Node.Answer. Without it a
+	// validator that is not alone never knows whether it may sign.
+	Ask func(ctx context.Context, to ed25519.PublicKey, question []byte) ([]byte, error)
+	// Replica: this node signs nothing, even if its key is a validator's.
+	Replica bool
 
 	// Pace says when a block is worth making; zero fields mean their defaults.
 	Pace Pace

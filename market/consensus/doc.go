@@ -33,6 +33,11 @@
 //	    disk does not have (see app.Commit).
 //	C7  A broken invariant, or a disk that does not take a block, ends Run with the cause. The
 //	    process is not taken down.
+//	C8  A validator key signs nothing new before it is clear that nobody else signs with it: no
+//	    block has a signature of it above the last one of this home, and those who could decide
+//	    a block with us know of no such vote, of no other home with the key, and of no other
+//	    process with our network key. What speaks against us must be proven. A vote of the key
+//	    that this home did not make ends Run at any time.
 //
 // # Proofs
 //

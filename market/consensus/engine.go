@@ -108,7 +108,10 @@ func startEngine(ctx context.Context, n *Node) (*engine, error) {
 			return nil, err
 		}
 		n.engine.Store(e)
-		if err = e.start(address); err == nil {
+		if err = n.openAlone(e); err == nil {
+			err = e.start(address)
+		}
+		if err == nil {
 			return e, nil
 		}
 		n.engine.Store(nil)
@@ -154,7 +157,7 @@ func newEngine(ctx context.Context, n *Node, listen string) (e *engine, err erro
 	if err := os.MkdirAll(conf.DBDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("opening engine: %w", err)
 	}
-	cmt, err := node.NewNodeWithContext(ctx, conf, n.validator,
+	cmt, err := node.NewNodeWithContext(ctx, conf, n.guard,
 		&p2p.NodeKey{PrivKey: cmted25519.PrivKey(n.cfg.NodeKey)},
 		proxy.NewConnSyncLocalClientCreator(n.app),
 		func() (*types.GenesisDoc, error) { return n.doc, nil },

@@ -238,6 +238,9 @@ func (m *member) start() {
 	t.Helper()
 	cfg := m.cfg
 	cfg.Publish = func(ctx context.Context, b []byte) error { return m.topic.Publish(ctx, b) }
+	cfg.Ask = func(ctx context.Context, to ed25519.PublicKey, question []byte) ([]byte, error) {
+		return askHost(ctx, m.host, to, question)
+	}
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -276,6 +279,14 @@ func (m *member) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel, m.done = cancel, make(chan error, 1)
 	go func() { m.done <- n.Run(ctx, m.tunnels) }()
+}
+
+func askHost(ctx context.Context, host *p2p.Host, to ed25519.PublicKey, question []byte) ([]byte, error) {
+	id, err := p2p.IDOf(to)
+	if err != nil {
+		return nil, err
+	}
+	return host.Request(ctx, id, AnswerProtocol, question, MaxAnswer)
 }
 
 // stop ends the node and returns what Run did.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ type Node struct {
 	log        *slog.Logger
 	doc        *types.GenesisDoc
 	validator  *privval.FilePV
+	guard      *guard
 	beforeGate time.Duration
 
 	book    *book
@@ -100,6 +102,11 @@ func New(cfg Config) (*Node, error) {
 	if err := n.snapshots.open(); err != nil {
 		return nil, err
 	}
+	if cfg.Replica {
+		// A key that nobody knows has no vote, so the engine asks for no signature.
+		n.validator = privval.NewFilePV(cmted25519.GenPrivKey(), "", "")
+	}
+	n.guard = newGuard(n.validator)
 	if n.book, err = openBook(LedgerFile(cfg.Home), doc.ChainID, g); err != nil {
 		return nil, err
 	}
@@ -144,6 +151,7 @@ func (n *Node) Run(ctx context.Context, network Network) (err error) {
 		g.Go(func() error { return n.prune(ctx) })
 	}
 	g.Go(func() error { return n.watchPeers(ctx, e) })
+	g.Go(func() error { return n.clear(ctx, e) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -155,6 +163,7 @@ func (n *Node) Run(ctx context.Context, network Network) (err error) {
 		}
 	})
 	err = g.Wait()
+	close(n.guard.done)
 	err = errors.Join(err, e.stop())
 	n.engine.Store(nil)
 	return err

@@ -35,6 +35,17 @@ const (
 type Network interface {
 	Inbound
 	Outbound
+	Witness
+}
+
+// Witness tells processes with the same network key apart.
+type Witness interface {
+	// Runs are the proofs of the different processes that the network is connected with under
+	// one network key, made for a nonce of 32 bytes.
+	Runs(ctx context.Context, of ed25519.PublicKey, nonce []byte) [][]byte
+	// Elsewhere says whether a proof for our nonce was made with our network key by another
+	// process than this.
+	Elsewhere(nonce, proof []byte) bool
 }
 
 // Inbound is how others reach this node's engine.
@@ -61,10 +72,12 @@ type Outbound interface {
 // alone is the network of a node that has none.
 type alone struct{}
 
-func (alone) Serve(string)               {}
-func (alone) Ours(string) bool           { return false }
-func (alone) Peers() []ed25519.PublicKey { return nil }
-func (alone) Changed() <-chan struct{}   { return nil }
+func (alone) Serve(string)                                             {}
+func (alone) Ours(string) bool                                         { return false }
+func (alone) Peers() []ed25519.PublicKey                               { return nil }
+func (alone) Changed() <-chan struct{}                                 { return nil }
+func (alone) Elsewhere(_, _ []byte) bool                               { return false }
+func (alone) Runs(context.Context, ed25519.PublicKey, []byte) [][]byte { return nil }
 func (alone) Forward(context.Context, ed25519.PublicKey) (string, func(), error) {
 	return "", nil, errors.New("this node has no network")
 }
@@ -175,7 +188,7 @@ func (w *watch) due(now time.Time, changed bool) map[p2p.ID]*missing {
 	sw := w.e.node.Switch()
 	for _, key := range w.n.network.Peers() {
 		id := engineID(key)
-		if id == w.own || sw.Peers().Has(id) || !w.n.isMember(id) {
+		if id == w.own || sw.Peers().Has(id) || !w.n.isMember(id) || !w.n.mayDial(id) {
 			continue
 		}
 		there[id] = true

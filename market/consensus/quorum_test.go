@@ -78,16 +78,20 @@ func runNode(path string) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	var topic *p2p.Topic
+	var host *p2p.Host
 	key := ed25519.NewKeyFromSeed(seed)
 	n, err := New(Config{
 		Home: spec.Home, Genesis: genesis, NodeKey: key, ValidatorKeyFile: spec.Key, ValidatorStateFile: spec.State,
 		Publish: func(ctx context.Context, b []byte) error { return topic.Publish(ctx, b) },
-		Log:     log,
+		Ask: func(ctx context.Context, to ed25519.PublicKey, question []byte) ([]byte, error) {
+			return askHost(ctx, host, to, question)
+		},
+		Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	host, err := p2p.New(p2p.Config{
+	host, err = p2p.New(p2p.Config{
 		Key: key, Listen: spec.Listen, Bootstrap: spec.Bootstrap, Log: log,
 		Member: func(pub ed25519.PublicKey) (ok bool) {
 			n.Read(func(s *ledger.State) { ok = s.IsMember(pub) })
@@ -97,6 +101,13 @@ func runNode(path string) error {
 	if err != nil {
 		return err
 	}
+	host.Handle(AnswerProtocol, MaxQuestion, func(ctx context.Context, from p2p.PeerID, question []byte) ([]byte, error) {
+		key, err := p2p.KeyOf(from)
+		if err != nil {
+			return nil, err
+		}
+		return n.Answer(ctx, key, question)
+	})
 	tunnels, err := host.Tunnel(TunnelProtocol, TunnelsPerPeer)
 	if err != nil {
 		return err

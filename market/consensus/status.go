@@ -91,6 +91,8 @@ func (n *Node) Status() Status {
 		s.Waiting = "waiting for the ledger to start"
 	case up < quorum(len(s.Validators)):
 		s.Waiting = fmt.Sprintf("waiting for quorum: %d of %d needed validators are connected", up, quorum(len(s.Validators)))
+	case s.IsValidator && !n.guard.isOpen():
+		s.Waiting = "asking the others whether this home's validator key is at work elsewhere"
 	case s.CatchingUp:
 		s.Waiting = fmt.Sprintf("catching up: block %d", height)
 	}

@@ -25,22 +25,37 @@ func newLedger(s streams) *cobra.Command {
 }
 
 func newLedgerCheck(s streams) *cobra.Command {
-	var output string
+	var output, trust string
 	c := &cobra.Command{
-		Use:   "check DIR",
+		Use:   "check DIR | ARCHIVE...",
 		Short: "Replay a ledger from its first block and list every difference",
 		Long: `Reads the ledger of a stopped agent: every page and checksum of the file, the sum of
 all accounts, each household's chain of settlements; then verifies the blocks with
 the validators' signatures, replays them from the first one, and compares every
 record. DIR is a home's folder, or the folder of a demonstration, all of whose homes
-are then checked.
+are then checked. Of a home that has joined by a snapshot, or has pruned its first
+blocks, it follows the blocks that are there.
+
+ARCHIVE is a file of "commonwatt ledger export --archive": all its blocks are executed
+from the genesis on, without any ledger beside it. Of a node that pruned, give all its
+archives, the oldest first.
 
 Exit code 0: all is well. 4: there are differences; each is named.`,
 		Example: `  commonwatt ledger check demo-data/homes/home-1
-  commonwatt ledger check demo-data --output json`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return checkLedgers(args[0], output, s) },
+  commonwatt ledger check demo-data --output json
+  commonwatt ledger check 2026.archive 2027.archive --trust GENESIS-HASH`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if isArchive(args) {
+				return checkArchives(args, trust, output, s)
+			}
+			if trust != "" {
+				return usagef("--trust: it is for archives, a home has its own community")
+			}
+			return checkLedgers(args[0], output, s)
+		},
 	}
+	c.Flags().StringVar(&trust, "trust", "", "the genesis hash that an archive must have")
 	addOutput(c, &output, "table", "json")
 	return c
 }
@@ -55,6 +70,8 @@ type checked struct {
 	Records     int      `json:"records"`
 	History     int      `json:"history"`
 	Replayed    int64    `json:"blocks_replayed"`
+	Followed    int64    `json:"blocks_followed"`
+	Base        int64    `json:"first_block"`
 	Differences []string `json:"differences"`
 }
 
@@ -152,7 +169,7 @@ func checkLedger(dir string, s streams) (checked, error) {
 	}
 	c := checked{
 		Dir: dir, Height: report.Height, AppHash: hex.EncodeToString(report.AppHash), Households: report.Households,
-		Records: report.Records, History: report.History, Replayed: report.Replayed, Differences: []string{},
+		Records: report.Records, History: report.History, Replayed: report.Replayed, Followed: report.Followed, Base: report.Base, Differences: []string{},
 	}
 	for _, err := range broken { // first: what the ledger lacks often follows from them
 		if errors.Is(err, consensus.ErrInUse) {
@@ -176,8 +193,12 @@ func visible(s streams) bool {
 func printChecked(all []checked, s streams) error {
 	for _, c := range all {
 		if c.OK {
-			_, err := fmt.Fprintf(s.out, "%s: ok: %d blocks replayed, %d households, %d records, %d lines of history, hash %.16s\n",
-				c.Dir, c.Replayed, c.Households, c.Records, c.History, c.AppHash)
+			blocks := fmt.Sprintf("%d blocks replayed", c.Replayed)
+			if c.Followed > 0 {
+				blocks = fmt.Sprintf("%d blocks followed (those before are not kept here, an archive may have them)", c.Followed)
+			}
+			_, err := fmt.Fprintf(s.out, "%s: ok: %s, %d households, %d records, %d lines of history, hash %.16s\n",
+				c.Dir, blocks, c.Households, c.Records, c.History, c.AppHash)
 			if err != nil {
 				return err
 			}

@@ -20,19 +20,34 @@ import (
 )
 
 func newLedgerExport(s streams) *cobra.Command {
-	var format, out string
+	var format, out, archive string
 	c := &cobra.Command{
 		Use:   "export DIR",
 		Short: "Write every transfer of every account, for the cooperative's books",
 		Long: `Writes all transfers of a stopped agent's ledger in double entry, in the order of
 intervals: households, market, supplier, grid operator, cooperative and rounding. All
 accounts together come to zero. The journals end with the ledger's balances, and
-"hledger check" and "bean-check" accept them. DIR is a home's folder.`,
+"hledger check" and "bean-check" accept them. DIR is a home's folder.
+
+With --archive it writes everything instead: the genesis document, all blocks that are
+kept with their signatures, and the history, and prints the file's SHA-256.
+"commonwatt ledger check FILE" executes it again anywhere. Write one before you shorten
+retention, and another one from time to time: together they are the whole history.`,
 		Example: `  commonwatt ledger export /var/lib/commonwatt --format hledger --out street.journal
-  commonwatt ledger export /var/lib/commonwatt --format csv | head`,
+  commonwatt ledger export /var/lib/commonwatt --format csv | head
+  commonwatt ledger export /var/lib/commonwatt --archive 2026.archive`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return exportLedger(args[0], format, out, s) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if archive == "" {
+				return exportLedger(args[0], format, out, s)
+			}
+			if c.Flags().Changed("format") || out != "" {
+				return usagef("--archive: it is a file of its own kind, give it without --format and --out")
+			}
+			return exportArchive(args[0], archive, s)
+		},
 	}
+	c.Flags().StringVar(&archive, "archive", "", "write everything to this file")
 	c.Flags().StringVar(&format, "format", "csv", "one of "+strings.Join(bill.Formats(), ", "))
 	c.Flags().StringVar(&out, "out", "", "write to this file (default: standard output)")
 	return c

@@ -26,6 +26,9 @@ type StoredBlock struct {
 	Block  ledger.Block // exactly what FinalizeBlock was given
 	// AppHash is what the header says: the hash after the block before it.
 	AppHash []byte
+
+	block  *types.Block
+	commit *types.Commit // the signatures on it
 }
 
 // Blocks yields the blocks that the node in home has stored, from the oldest, each verified:
@@ -198,9 +201,17 @@ func (c *chain) walk() {
 		}
 		out := StoredBlock{
 			Height: h, Time: b.Time, AppHash: b.AppHash,
-			Block: storedBlock(b),
+			Block: storedBlock(b), block: b,
 		}
-		c.stopped = !c.yield(out, nil)
+		if err := sound(fmt.Sprintf("block %d", h), func() error {
+			if out.commit = c.blocks.LoadBlockCommit(h); out.commit == nil {
+				out.commit = c.blocks.LoadSeenCommit(h)
+			}
+			return nil
+		}); err != nil {
+			c.report(err)
+		}
+		c.stopped = c.stopped || !c.yield(out, nil)
 	}
 }
 

@@ -23,7 +23,11 @@ func MinRetention(g ledger.Genesis) time.Duration {
 // it removes.
 func (n *Node) retainHeight(height int64) int64 {
 	e := n.engine.Load()
-	if n.cfg.Retention <= 0 || height%pruneEvery != 0 || e == nil {
+	every := int64(pruneEvery)
+	if n.cfg.SnapshotEvery > 0 {
+		every = min(every, n.cfg.SnapshotEvery)
+	}
+	if n.cfg.Retention <= 0 || height%every != 0 || e == nil {
 		return 0
 	}
 	blocks := e.node.BlockStore()

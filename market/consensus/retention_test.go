@@ -20,6 +20,7 @@ func TestRetention(t *testing.T) {
 		tweak: func(_ int, c *Config) {
 			c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 			c.Retention = 40 * 24 * time.Hour
+			c.SnapshotEvery = 4
 		},
 	})
 	n, h := s.nodes[0], s.homes[0]
@@ -53,4 +54,21 @@ func TestRetention(t *testing.T) {
 	if all, err := n.IntervalSettlements(july); err != nil || len(all) != 1 {
 		t.Errorf("%d settlements, %v, want 1", len(all), err)
 	}
+	// Old blocks go as well, but those behind a snapshot stay, and the chain goes on.
+	blocks := n.engine.Load().node.BlockStore()
+	for blocks.Base() <= 1 && blocks.Height() < 200 {
+		s.prefer(n, n)
+	}
+	base, oldest := blocks.Base(), n.snapshots.oldest()
+	if base <= 1 || base > oldest {
+		t.Errorf("the first block is %d, want it to be pruned up to the snapshot of block %d", base, oldest)
+	}
+	s.prefer(n, n)
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	checkFolder(t, s, n)
+	n.start()
+	s.awaitUp(n)
+	s.prefer(n, n)
 }

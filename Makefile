@@ -11,6 +11,7 @@ RACE     ?= ./...
 DAYS     ?= 3
 FAULTDAYS ?= 30
 QUORUM   ?= 20
+INTERVALS ?= 1000
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -66,6 +67,10 @@ faults: ## FAULTDAYS simulated days (30) of every fault of firmware-sim on every
 .PHONY: quorum
 quorum: ## QUORUM times (20) a quorum is lost and found over both transports; the slowest recovery is printed
 	$(GO) test -run '^TestQuorum$$' -timeout=0 -v ./market/consensus -quorum $(QUORUM)
+
+.PHONY: replica
+replica: ## two replicas join a chain of INTERVALS (1000), by a snapshot and from its first block; times and bytes are printed
+	$(GO) test -run '^TestReplicas$$' -timeout=0 -v ./market/consensus -replica.intervals $(INTERVALS)
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -50,14 +51,15 @@ type ManifestQuestion struct {
 }
 
 // ManifestAnswer has it, with what proves it: the header of its block, and that of the next,
-// in which the AppHash is, each with its signatures and validators; and the validators of
-// the block after those.
+// in which the AppHash is, each with its signatures and validators; the validators of the
+// block after those; and the way from the genesis document to all of them.
 type ManifestAnswer struct {
 	_        struct{} `cbor:",toarray"`
 	Manifest []byte   // store.Manifest.Encode
 	Block    []byte   // as in HeaderAnswer
 	Next     []byte
 	After    []byte // the ValidatorSet of the block behind Next, as the engine encodes it
+	Changes  []byte // of the validators up to After: []Change in JSON
 }
 
 // ChunkQuestion asks for one chunk of the state.
@@ -149,7 +151,13 @@ func answerManifest(_ context.Context, n *Node, from ed25519.PublicKey, q *Manif
 		if a.Next, err = encodeLightBlock(next); err != nil {
 			return err
 		}
-		a.After, err = encodeValidators(after)
+		if a.After, err = encodeValidators(after); err != nil {
+			return err
+		}
+		way, err := n.changes.wayTo(q.Height+2, e.node.BlockStore())
+		if err == nil {
+			a.Changes, err = json.Marshal(way)
+		}
 		return err
 	})
 	return a, err

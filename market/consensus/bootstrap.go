@@ -16,6 +16,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 	"github.com/cometbft/cometbft/version"
 
+	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/market/store"
 )
 
@@ -27,6 +28,7 @@ type origin struct {
 	block    *types.LightBlock // at the snapshot's height
 	next     *types.LightBlock
 	sets     [3]*types.ValidatorSet // of block, next, and the one behind it, each with its turns
+	changes  []Change               // the way from the genesis document to the last of them
 }
 
 // verifyOrigin checks that the manifest's AppHash is in a header that the validators of this
@@ -38,6 +40,12 @@ func (a *Anchor) verifyOrigin(answer *ManifestAnswer) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{manifest: m}
+	if o.changes, err = decodeChanges(answer.Changes); err != nil {
+		return nil, err
+	}
+	if _, err := a.follow(o.changes); err != nil {
+		return nil, err
+	}
 	for i, x := range []struct {
 		to  **types.LightBlock
 		raw []byte
@@ -66,7 +74,7 @@ func (a *Anchor) verifyOrigin(answer *ManifestAnswer) (*origin, error) {
 // proveOrigin checks the signatures, and finds whose turn it is to propose: that is in no
 // header, but follows from the genesis and the changes of the set.
 func (a *Anchor) proveOrigin(o *origin, after []byte) error {
-	sets, err := a.setsAt(o.block.Height)
+	sets, err := a.setsAt(o.block.Height, o.changes)
 	if err != nil {
 		return err
 	}
@@ -108,19 +116,70 @@ func decodeValidators(raw []byte) (set *types.ValidatorSet, err error) {
 	return set, nil
 }
 
-// setsAt derives the validators of a height and the two behind it, with their turns.
-func (a *Anchor) setsAt(height int64) (sets [3]*types.ValidatorSet, err error) {
-	set := a.set.Copy()
-	for h := int64(1); h < height; {
-		n := min(height-h, 1<<20) // the engine counts in 32 bits
-		set.IncrementProposerPriority(int32(n))
-		h += n
+// maxChangesBytes bounds the way from the genesis document in an answer: some hundred
+// changes of a full set.
+const maxChangesBytes = 3 << 20
+
+func decodeChanges(raw []byte) (way []Change, err error) {
+	if len(raw) > maxChangesBytes {
+		return nil, fmt.Errorf("%w: changes: %d bytes, want at most %d", ErrAnswer, len(raw), maxChangesBytes)
 	}
-	for i := range sets {
-		sets[i] = set.Copy()
+	if err := strictJSON(raw, &way); err != nil {
+		return nil, fmt.Errorf("%w: changes: %w", ErrAnswer, err)
+	}
+	return way, nil
+}
+
+// setsAt derives the validators of a height and the two behind it, with their turns, as the
+// engine does from block to block. The changes have been verified.
+func (a *Anchor) setsAt(height int64, changes []Change) (sets [3]*types.ValidatorSet, err error) {
+	set, at := a.set.Copy(), int64(1)
+	turn := func(to int64) {
+		for at < to {
+			n := min(to-at, 1<<20) // the engine counts in 32 bits
+			set.IncrementProposerPriority(int32(n))
+			at += n
+		}
+	}
+	for at < height+3 {
+		// The set of the next change holds from the block behind its header on.
+		next := height + 3
+		if len(changes) > 0 {
+			next = min(next, changes[0].Header.Height+1)
+		}
+		for i := range sets {
+			if h := height + int64(i); h >= at && h < next {
+				turn(h)
+				sets[i] = set.Copy()
+			}
+		}
+		if next == height+3 {
+			break
+		}
+		turn(next - 1)
+		if err := set.UpdateWithChangeSet(difference(set, changes[0].Next)); err != nil {
+			return sets, fmt.Errorf("%w: change of the validators at block %d: %w", ErrHeader, next, err)
+		}
 		set.IncrementProposerPriority(1)
+		at, changes = next, changes[1:]
 	}
 	return sets, nil
+}
+
+// difference is what the engine is told when a set becomes another.
+func difference(set *types.ValidatorSet, next []ledger.Key) (changes []*types.Validator) {
+	to := engineSet(next)
+	for _, v := range set.Validators {
+		if !to.HasAddress(v.Address) {
+			changes = append(changes, types.NewValidator(v.PubKey, 0))
+		}
+	}
+	for _, v := range to.Validators {
+		if !set.HasAddress(v.Address) {
+			changes = append(changes, v)
+		}
+	}
+	return changes
 }
 
 // writeEngine makes the engine's stores in a folder as they are after the block, in place of
@@ -215,6 +274,7 @@ func installJoined(home string) error {
 	for _, m := range [][2]string{
 		{filepath.Join(from, joinEngine, "blockstore.db"), filepath.Join(data, "blockstore.db")},
 		{filepath.Join(from, joinEngine, "state.db"), filepath.Join(data, "state.db")},
+		{changesDir(from), changesDir(home)},
 		{filepath.Join(from, joinLedger), LedgerFile(home)},
 	} {
 		if err != nil {

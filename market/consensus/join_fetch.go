@@ -25,7 +25,7 @@ const (
 	atOnce = 4
 	// maxAttempts is how often a provider may fail before the next is tried.
 	maxAttempts   = 3
-	maxOriginFile = store.MaxManifestBytes + 3*maxLightBlock + 64
+	maxOriginFile = store.MaxManifestBytes + 3*maxLightBlock + maxChangesBytes + 64
 )
 
 // keepOrigin begins a joinFolder for a snapshot.
@@ -126,6 +126,9 @@ func (r *joinRun) manifestOf(ctx context.Context, id string, height int64) ([32]
 func (r *joinRun) install(o *origin) error {
 	dir := joinFolder(r.Home)
 	if err := o.writeEngine(filepath.Join(dir, joinEngine), r.doc); err != nil {
+		return err
+	}
+	if err := AdoptChanges(dir, r.Genesis, o.changes); err != nil {
 		return err
 	}
 	if err := r.fault("engine"); err != nil {

@@ -63,8 +63,9 @@ func (s *street) awaitSnapshot(above int64, nodes ...*member) int64 {
 	return height
 }
 
-// join is the joiner's Join over a host of its own, which ends with the test.
-func (m *member) join(t *testing.T) Join {
+// join is the joiner's Join over a host of its own, which has to be closed before the node's
+// begins: they have one key.
+func (m *member) join(t *testing.T) (j Join, end func()) {
 	t.Helper()
 	var boot []string
 	for _, o := range m.s.nodes {
@@ -79,11 +80,11 @@ func (m *member) join(t *testing.T) Join {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-	})
+	}
 	await(t, 30*time.Second, "connected", func() bool { return len(h.Peers()) >= 2 })
 	return Join{
 		Home: m.cfg.Home, Genesis: m.cfg.Genesis, Mode: JoinSnapshot, every: 10 * time.Millisecond, Log: m.cfg.Log,
@@ -100,7 +101,7 @@ func (m *member) join(t *testing.T) Join {
 			}
 			return all
 		},
-	}
+	}, end
 }
 
 // joinDirectly is Join without a network between: as fast as one may ask.
@@ -150,7 +151,7 @@ func TestJoinBySnapshot(t *testing.T) {
 	t.Parallel()
 	s, running, joiner := joinStreet(t, 16)
 	s.awaitSnapshot(32, running...)
-	j := joiner.join(t)
+	j, end := joiner.join(t)
 	var steps []string
 	j.Progress = func(p JoinProgress) {
 		if len(steps) == 0 || steps[len(steps)-1] != p.Step {
@@ -162,6 +163,7 @@ func TestJoinBySnapshot(t *testing.T) {
 	if err := j.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
+	end()
 	t.Log(strings.Join(steps, ", "))
 	// Started without anybody to fetch blocks from, and stopped.
 	joiner.gone.Store(true)
@@ -417,6 +419,16 @@ func TestJoinFlips(t *testing.T) {
 					}
 					return a
 				})
+				ask := j.Ask
+				j.Ask = func(ctx context.Context, provider string, q []byte) ([]byte, error) {
+					mu.Lock()
+					wait := bent == 0
+					mu.Unlock()
+					if kind == AskChunk && Question(q[0]) == kind && provider == honest && wait {
+						return nil, errors.New("not before the liar")
+					}
+					return ask(ctx, provider, q)
+				}
 				var troubles []string
 				j.Progress = func(p JoinProgress) { troubles = append(troubles, p.Trouble) }
 				ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -441,6 +453,66 @@ func TestJoinFlips(t *testing.T) {
 				t.Error("the liar was never named")
 			}
 		})
+	}
+}
+
+// A snapshot behind changes of the validators brings the way to them: the joined node knows
+// whose turn it is, proves what it has, and an archive executes the changes.
+func TestJoinAfterChanges(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, streetOptions{
+		validators: 2, replicas: 2, interval: time.Hour, rate: 1, next: 30 * time.Minute,
+		tweak: func(_ int, c *Config) { c.SnapshotEvery = 8 },
+	})
+	for _, m := range s.nodes {
+		s.homes = append(s.homes, m.household(t))
+	}
+	running, joiner := s.nodes[:3], s.nodes[3]
+	s.start(running...)
+	s.awaitUp(running...)
+	s.admit(running[0], running, s.homes...)
+	s.submit(running[0], s.vote(s.homes[2], running[2], 1))
+	s.awaitVote(running[0], running, s.homes[0], running[2].validatorKey(t), true)
+	gone := running[1].validatorKey(t)
+	s.submit(running[0], s.approved(ledger.SetValidator{Number: 2, Household: s.homes[1].id, Key: gone, Remove: true}))
+	s.awaitVote(running[0], running, s.homes[0], gone, false)
+	changed := running[0].Status().Height
+	await(t, 90*time.Second, "a snapshot behind the changes", func() bool {
+		s.prefer(running[0], running...)
+		all := running[0].snapshots.list()
+		return len(all) > 0 && all[0].Manifest.Height > changed && running[0].Status().Height > all[0].Manifest.Height
+	})
+	j, end := joiner.join(t)
+	if err := j.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	joiner.start()
+	s.awaitUp(s.nodes...)
+	s.prefer(running[0], s.nodes...)
+	sameTurns(t, running[0], joiner)
+	anchor, err := NewAnchor(s.doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	h, err := joiner.Proof(ctx, func(*ledger.State) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := anchor.Check(h); err != nil || len(h.Changes) != 2 {
+		t.Errorf("%v, with %d changes, want 2", err, len(h.Changes))
+	}
+	for _, m := range s.nodes {
+		if err := m.stop(); err != nil {
+			t.Fatal(err)
+		}
+		checkFolder(t, s, m)
+	}
+	raw, a := archiveOf(t, running[0])
+	if c, err := archives(nil, raw); err != nil || c.Height() != a.Height {
+		t.Errorf("archive: %v", err)
 	}
 }
 

@@ -57,13 +57,14 @@ func TestReplicas(t *testing.T) {
 		m := s.nodes[2+i]
 		at := time.Now()
 		var got JoinProgress
-		j := m.join(t)
+		j, end := m.join(t)
 		j.Mode, j.Progress = mode, func(p JoinProgress) { got = p }
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		if err := j.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
 		cancel()
+		end()
 		joined := time.Since(at)
 		m.start()
 		await(t, time.Hour, "caught up", func() bool {

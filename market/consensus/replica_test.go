@@ -24,7 +24,7 @@ func TestReplicas(t *testing.T) {
 	}
 	s := newStreet(t, streetOptions{
 		validators: 1, replicas: 3, homes: 6, interval: 15 * time.Minute, rate: 1800, next: 3 * time.Second,
-		rules: func(r *ledger.Rules) { r.ReportDeadlineS, r.CorrectionWindowS = 1800, 2 * 24 * 3600 },
+		rules: func(r *ledger.Rules) { r.ReportDeadlineS, r.CorrectionWindowS = 1800, 2*24*3600 },
 		tweak: func(_ int, c *Config) { c.SnapshotEvery = every },
 	})
 	running := s.nodes[:2]

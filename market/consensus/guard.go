@@ -131,6 +131,7 @@ func (g *guard) isClear(id p2p.ID) bool {
 
 // Times of asking.
 const (
+	voteEvery  = time.Second            // how often a replica looks whether it has a vote by now
 	clearEvery = 100 * time.Millisecond // how often it is looked whom to ask
 	clearPause = 500 * time.Millisecond // after an answer that did not come
 	clearWait  = 5 * time.Second        // for one answer
@@ -157,18 +158,11 @@ type reply struct {
 // know the other; so it asks everybody until those who have answered could decide a block
 // together with us. Before that our signature would be of no use to anybody.
 func (n *Node) clear(ctx context.Context, e *engine) error {
+	if !n.awaitVote(ctx) {
+		return nil
+	}
 	ticker := time.NewTicker(clearEvery)
 	defer ticker.Stop()
-	for !n.isValidator() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-n.guard.wanted:
-		case <-ticker.C:
-			continue
-		}
-		break
-	}
 	q := &inquiry{n: n, next: map[p2p.ID]time.Time{}, busy: map[p2p.ID]bool{}, told: make(chan reply)}
 	_, _ = rand.Read(q.nonce[:]) // never fails, see crypto/rand
 	var asking sync.WaitGroup
@@ -196,6 +190,23 @@ func (n *Node) clear(ctx context.Context, e *engine) error {
 		n.log.InfoContext(ctx, "nobody else has this validator key", "answers", len(n.guard.cleared))
 	}
 	return nil
+}
+
+// awaitVote returns when this home has a vote, or the engine thinks so; false if ctx ends
+// before.
+func (n *Node) awaitVote(ctx context.Context) bool {
+	ticker := time.NewTicker(voteEvery)
+	defer ticker.Stop()
+	for !n.isValidator() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-n.guard.wanted:
+			return true
+		case <-ticker.C:
+		}
+	}
+	return true
 }
 
 func (q *inquiry) askAll(ctx context.Context, asking *sync.WaitGroup) {

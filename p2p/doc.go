@@ -40,7 +40,7 @@
 //   - P8 Guests only ask. Config.Guest says who they are; a peer that is neither member nor
 //     guest is refused as in P1. A guest has come by itself, may use the protocols of
 //     [Host.HandleGuest] and no other of ours: no gossip in either direction, no tunnel, no
-//     request. A guest that tries is disconnected. Limits.Guests are there at once, with two
+//     request. A guest that tries is disconnected. Limits.Guests are there at once, with six
 //     connections each that last two minutes at most, and all of them together ask ten times
 //     a second.
 //

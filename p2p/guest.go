@@ -18,8 +18,9 @@ const (
 	// guestRate and guestBurst are the token bucket of all guests' requests together.
 	guestRate  = 10
 	guestBurst = 40
-	// guestConns is how many connections one guest may have at the same time.
-	guestConns = 2
+	// guestConns is how many connections one guest may have at the same time: an invitation
+	// for several households is one guest.
+	guestConns = 6
 )
 
 // HandleGuest is Handle for a protocol that guests may use too.

@@ -77,7 +77,7 @@ type Founding struct {
 	Officers  []ledger.Key
 	Operators []ledger.Key
 	Homes     []Founder
-	MeterOf func(Founder) (ed25519.PublicKey, error) // the key of a meter that signs; nil: all sign by agent
+	MeterOf   func(Founder) (ed25519.PublicKey, error) // the key of a meter that signs; nil: all sign by agent
 }
 
 // OperatorFile is the grid operator's key in the cooperative's folder. In a real

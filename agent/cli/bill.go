@@ -24,7 +24,7 @@ import (
 // billFlags are what a person says about a bill.
 type billFlags struct {
 	home, household, month, output, proof string
-	lines                                 bool
+	lines, final                          bool
 }
 
 func newBill(s streams) *cobra.Command {
@@ -57,6 +57,7 @@ gets the file can check it without network, see "commonwatt verify --help".`,
 	c.Flags().StringVar(&f.month, "month", "", "as 2026-06 (default: the newest)")
 	c.Flags().BoolVar(&f.lines, "lines", false, "in the table, show every interval too")
 	c.Flags().StringVar(&f.proof, "proof", "", "also write a proof of it to this file")
+	c.Flags().BoolVar(&f.final, "final", false, "fail unless nothing can change this bill any more")
 	addOutput(c, &f.output, "table", "json", "csv", "hledger", "beancount")
 	return c
 }
@@ -82,7 +83,16 @@ func showBill(ctx context.Context, f billFlags, s streams) (err error) {
 			return err
 		}
 	}
-	return printBill(s.out, st, f)
+	if err := printBill(s.out, st, f); err != nil {
+		return err
+	}
+	if f.final && !st.Final {
+		return &problem{
+			exitFailed, fmt.Errorf("the bill of %s is not final: late reports and corrections can still change it", st.Month),
+			"it is when the month is over and its correction window has passed",
+		}
+	}
+	return nil
 }
 
 // writeProof writes the proof and returns the Statement that it proves, which may be newer

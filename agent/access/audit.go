@@ -170,7 +170,7 @@ func (l *auditLog) resume(f *os.File) (fs.FileInfo, error) {
 	if err != nil || len(parts) == 0 {
 		return info, err
 	}
-	older, err := os.Open(parts[len(parts)-1]) //nolint:gosec // in the home's own folder
+	older, err := os.Open(parts[len(parts)-1])
 	if err != nil {
 		return nil, err
 	}

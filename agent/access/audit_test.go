@@ -132,10 +132,7 @@ func TestAuditTornLine(t *testing.T) {
 func TestAuditFindsChanges(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		dir := t.TempDir()
 		f, err := OpenFolder(dir, newClock().now)
 		if err != nil {
 			rt.Fatal(err)

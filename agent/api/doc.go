@@ -9,6 +9,11 @@
 // is over is asked of the [Network], which also takes the transactions that programs on
 // this machine hand over.
 //
+// Who asks is found by package access, and what they may is one table, rules: a row for each pattern of
+// the mux. A request that matches no row is refused, and New fails if a route has none. A gateway that
+// nobody has claimed answers with the claim page. Config.Open turns all of that off, for demonstrations.
+// Metrics and profiles are on a port of their own that only this machine reaches.
+//
 // # Units and signs
 //
 // Power is in watts, energy in watt-hours, money in micro-units of the currency

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // served on loopback alone, and only if configured
+	"net/http/pprof"
 	"time"
 )
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -140,8 +141,7 @@ func (s *Server) newAuditView(t access.Trail) *auditView {
 	if t.Last > 0 {
 		v.Summary = "Lines " + formatCount(&t.First) + " to " + formatCount(&t.Last) + " are kept. Each carries the hash of the one before; the newest is " + t.Head + "."
 	}
-	for i := len(t.Entries) - 1; i >= 0; i-- {
-		e := t.Entries[i]
+	for _, e := range slices.Backward(t.Entries) {
 		v.Rows = append(v.Rows, auditRow{e.At.In(s.cfg.Location).Format("2006-01-02 15:04:05"), e.Who, string(e.Role), e.From, e.What, e.Result, e.Detail})
 	}
 	return v

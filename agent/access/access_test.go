@@ -346,6 +346,24 @@ func TestAccountsFile(t *testing.T) {
 	}
 }
 
+// A link in the place of a file is not followed: a command that root types would give its target away.
+func TestLinksAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{lockFile, AuditFile} {
+		f := folder(t, newClock())
+		target := filepath.Join(t.TempDir(), "target")
+		if err := errors.Join(os.WriteFile(target, []byte("somebody's\n"), 0o600), os.Symlink(target, filepath.Join(f.dir, name))); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.log.append(Actor{Name: "ada"}, "test", "ok", ""); err == nil {
+			t.Errorf("%s was followed", name)
+		}
+		if raw, err := os.ReadFile(target); err != nil || string(raw) != "somebody's\n" {
+			t.Errorf("%s: the target has %q, %v", name, raw, err)
+		}
+	}
+}
+
 func TestPasswords(t *testing.T) {
 	t.Parallel()
 	for password, ok := range map[string]bool{

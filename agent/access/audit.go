@@ -74,7 +74,7 @@ func (l *auditLog) appendLocked(by Actor, what, result, detail string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	path := filepath.Join(l.dir, AuditFile)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600) //nolint:gosec // in the home's own folder
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|noFollow, 0o600) //nolint:gosec // in the home's own folder
 	if err != nil {
 		return fmt.Errorf("writing the audit log: %w", err)
 	}

@@ -17,10 +17,13 @@ const (
 	lockFile     = "access.lock"
 )
 
+// noFollow keeps root, who gives what it opened to the home's owner, from giving away what a link points to.
+const noFollow = syscall.O_NOFOLLOW
+
 // lock keeps other processes from the files of a folder until unlock is called. It waits.
 func lock(dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, lockFile)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the home's own folder
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|noFollow, 0o600) //nolint:gosec // in the home's own folder
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// BenchmarkAgent runs the demonstration and looks at its agents from outside:
+// BenchmarkStreet runs the demonstration and looks at its agents from outside:
 //
 //	rss-MB            resident memory of an agent, mean over the six, at the end
 //	disk-B/interval   bytes that an agent has the disk write for one market interval
 //
 // The time that it takes means nothing: it is the demonstration's own.
-func BenchmarkAgent(b *testing.B) {
+func BenchmarkStreet(b *testing.B) {
 	for range b.N {
 		r := start(b, filepath.Join(b.TempDir(), "street"), "--fresh", "--homes", "6", "--for", "80s")
 		r.until("settled a first interval", 100*time.Second, func() bool { return r.settled(1) > 0 })
@@ -53,11 +53,21 @@ func (r *run) resident(b *testing.B) (total int64) {
 
 func (r *run) procNumber(b *testing.B, home int, file, key string) int64 {
 	b.Helper()
-	pid, err := os.ReadFile(filepath.Join(r.home(home), "agent.pid"))
+	raw, err := os.ReadFile(filepath.Join(r.home(home), "agent.pid"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%s/%s", strings.TrimSpace(string(pid)), file))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return procNumber(b, pid, file, key)
+}
+
+// procNumber is the number that a file of a process has behind a key.
+func procNumber(b *testing.B, pid int, file, key string) int64 {
+	b.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (b *book) keep(r signedRecord, now time.Time, own bool) bool {
 	b.mu.Lock()
 	old, had := b.entries[r.id]
 	// A peer whose clock was ahead and has been set right is believed itself, nobody else.
-	stale := had && e.seq <= old.seq && !(own && e.seq < old.seq && old.at().After(now))
+	stale := had && (e.seq == old.seq || e.seq < old.seq && (!own || !old.at().After(now)))
 	if stale || !had && len(b.entries) >= maxRecords {
 		b.mu.Unlock()
 		return false
@@ -225,7 +225,7 @@ func (b *book) exchange(ctx context.Context) {
 	if len(peers) == 0 {
 		return
 	}
-	id := peers[rand.N(len(peers))]
+	id := peers[rand.N(len(peers))] //nolint:gosec // not a secret
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	reply, err := b.h.Request(ctx, PeerID(id.String()), AddressProtocol, encodeDigest(b.digest()), maxReply*(2+maxRecordBytes))

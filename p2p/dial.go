@@ -33,7 +33,7 @@ const (
 	// quicMin and quicMax are between which times QUIC is tried with a peer outside that we
 	// reach by TCP only: holes can be punched by QUIC only, and the path by which others see
 	// us is where they punch.
-	quicMin = 20 * time.Second
+	quicMin = 4 * time.Second
 	quicMax = 10 * time.Minute
 	// hurryEvery is how often at most a new connection makes the others try at once.
 	hurryEvery = 5 * time.Second

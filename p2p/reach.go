@@ -146,7 +146,7 @@ func (r *reach) helpers(mine []ma.Multiaddr) []peer.ID {
 		}
 		out = append(out, id)
 	}
-	mrand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	mrand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] }) //nolint:gosec // not a secret
 	return out
 }
 

@@ -84,7 +84,7 @@ func (r *relays) serve(on bool) {
 			// No Limit: by default a relayed connection ends after two minutes or 128 kB,
 			// which would cut the engine's.
 			ReservationTTL: time.Hour, MaxReservations: n, MaxCircuits: maxCircuits, BufferSize: relayBuffer,
-			MaxReservationsPerPeer: 1, MaxReservationsPerIP: n, MaxReservationsPerASN: n,
+			MaxReservationsPerIP: n, MaxReservationsPerASN: n,
 		}))
 		if err != nil {
 			r.h.log.Warn("cannot relay for others", "err", err)
@@ -191,7 +191,7 @@ func (r *relays) candidates(now time.Time) []peer.ID {
 		}
 	}
 	for _, ids := range [][]peer.ID{first, then} {
-		rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+		rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // not a secret
 	}
 	return append(first, then...)
 }
@@ -246,18 +246,6 @@ func (r *relays) addrs() []ma.Multiaddr {
 	for _, p := range r.places {
 		out = append(out, p.addrs...)
 	}
-	return out
-}
-
-// ids are the relays at which we have a place, sorted.
-func (r *relays) ids() []PeerID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []PeerID
-	for id := range r.places {
-		out = append(out, PeerID(id.String()))
-	}
-	slices.Sort(out)
 	return out
 }
 

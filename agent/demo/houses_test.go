@@ -34,7 +34,7 @@ type houses struct {
 
 const (
 	paceOfHouses = 4 * time.Second
-	portOfHouses = 8700 // and the next one; the demonstration's pages have those from 8601 on
+	portOfHouses = 8700            // and the next one; the demonstration's pages have those from 8601 on
 	waitOfHouses = 3 * time.Minute // for any one thing; it takes seconds
 )
 
@@ -252,7 +252,7 @@ func (h *houses) newest() int64 {
 // one house is cut off, so that there is no quorum, and when it is back everything is settled.
 func TestHouses(t *testing.T) {
 	t.Parallel()
-	if !bed.Enter(t) {
+	if !bed.Enter(t, programsEnv+"="+filepath.Dir(commonwatt(t))) {
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "street")

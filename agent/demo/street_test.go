@@ -23,8 +23,14 @@ import (
 	"github.com/commonwatt/commonwatt/agent/demo"
 )
 
+// programsEnv tells a test that runs in namespaces of its own where the programs are.
+const programsEnv = "COMMONWATT_TEST_PROGRAMS"
+
 // programs are commonwatt and firmware-sim, built once for all tests.
 var programs = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(programsEnv); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "commonwatt-bin-")
 	if err != nil {
 		return "", err
@@ -41,7 +47,7 @@ var programs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, _ := programs(); dir != "" {
+	if dir, _ := programs(); dir != "" && os.Getenv(programsEnv) == "" {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)

@@ -32,8 +32,9 @@ const insideEnv = "COMMONWATT_TEST_BED"
 const patience = time.Minute
 
 // Enter returns true in a process that has network namespaces to itself. Elsewhere it runs
-// the calling test in such a process, fails the test if that fails, and returns false.
-func Enter(tb testing.TB) bool {
+// the calling test in such a process, with these variables (KEY=VALUE) added to its
+// environment, fails the test if that fails, and returns false.
+func Enter(tb testing.TB, env ...string) bool {
 	tb.Helper()
 	if os.Getenv(insideEnv) != "" {
 		return true
@@ -47,8 +48,8 @@ func Enter(tb testing.TB) bool {
 		args = append(args, "--user", "--map-root-user")
 	}
 	args = append(args, self, "-test.run=^"+tb.Name()+"$", "-test.v", "-test.count=1")
-	cmd := exec.CommandContext(tb.Context(), "unshare", args...) //nolint:gosec // this test binary
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd := exec.CommandContext(tb.Context(), "unshare", args...)
+	cmd.Env = append(append(os.Environ(), insideEnv+"=1"), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -198,7 +199,7 @@ func (b *Bed) sh(script string) {
 	b.tb.Helper()
 	ctx, cancel := context.WithTimeout(b.tb.Context(), patience)
 	defer cancel()
-	b.run(exec.CommandContext(ctx, "sh", "-e", "-c", script))
+	b.run(exec.CommandContext(ctx, "sh", "-e", "-c", script)) //nolint:gosec // the bed's own scripts
 }
 
 func (b *Bed) run(cmd *exec.Cmd) {

@@ -48,7 +48,7 @@ func enter(space string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET) //nolint:gosec // a small number
+	err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("entering %s: %w", space, err)
 	}

@@ -120,6 +120,16 @@ func ledgerFolders(dir string) ([]string, error) {
 		_, err := os.Stat(filepath.Join(d, household.CommunityFile))
 		return err == nil
 	}
+	isLight := func(d string) bool {
+		cfg, err := household.LoadConfig(filepath.Join(d, household.ConfigFile))
+		return err == nil && cfg.Role == household.RoleLight
+	}
+	if isHome(dir) && isLight(dir) {
+		return nil, &problem{
+			exitUsage, fmt.Errorf("%s is a light home: it keeps no ledger", dir),
+			"`commonwatt bill --proof` has it prove its account; the ledger is checked in the folder of a validator or replica",
+		}
+	}
 	if isHome(dir) {
 		return []string{dir}, nil
 	}
@@ -128,7 +138,7 @@ func ledgerFolders(dir string) ([]string, error) {
 		if err != nil {
 			return nil, usagef("%s: %w", dir, err)
 		}
-		if homes := slices.DeleteFunc(all, func(d string) bool { return !isHome(d) }); len(homes) > 0 {
+		if homes := slices.DeleteFunc(all, func(d string) bool { return !isHome(d) || isLight(d) }); len(homes) > 0 {
 			return homes, nil
 		}
 	}

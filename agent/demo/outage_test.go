@@ -31,7 +31,7 @@ func TestOutage(t *testing.T) {
 	r := start(t, dir, "--fresh", "--homes", "6", "--pace", pace.String(), "--span", span.String(),
 		"--outage", fmt.Sprintf("%v+%v", after, outage))
 	report := r.report(time.Duration(intervals)*pace + 4*time.Minute)
-	checkReport(t, report, 6)
+	checkReport(t, report, 6, 6)
 	if report.IntervalsSettled < intervals-1 {
 		t.Errorf("%d intervals are settled, want %d", report.IntervalsSettled, intervals)
 	}
@@ -68,6 +68,6 @@ func TestOutage(t *testing.T) {
 		again := start(t, dir, "--for", "60s")
 		again.until("gone on", 60*time.Second, func() bool { return again.height(1) > report.Nodes[0].Height })
 		checkProofs(t, dir, 6)
-		checkReport(t, again.report(3*time.Minute), 6)
+		checkReport(t, again.report(3*time.Minute), 6, 6)
 	}
 }

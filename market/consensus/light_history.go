@@ -328,7 +328,7 @@ func (l *Light) Status() Status {
 	}
 	l.validators(&s, k)
 	for _, p := range all {
-		ps := ProviderStatus{ID: p.ID, Name: l.nameOf(p), Accused: t.accused[p.ID]}
+		ps := ProviderStatus{ID: p.ID, Name: l.nameOf(k.state, p), Accused: t.accused[p.ID]}
 		if seen := t.seen[p.ID]; seen != nil {
 			ps.Height, ps.Withholds = seen.height, seen.withholds
 		}

@@ -120,7 +120,7 @@ func TestLightFindsLies(t *testing.T) {
 				t.Errorf("named for: %s; want %q in it", why, lie.why)
 			}
 			l.level(s.nodes[0])
-			if st := l.Status(); len(st.Accused) != 1 || st.Fork != nil {
+			if st := l.Status(); len(st.Accused) != 1 || st.Accused[0].Name != "node3" || st.Fork != nil {
 				t.Errorf("accused %+v, fork %v", st.Accused, st.Fork)
 			}
 		})

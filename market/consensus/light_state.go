@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -61,7 +62,7 @@ func (l *Light) advance(ctx context.Context, p Provider) error {
 }
 
 // want are the prefixes of the records that this home holds: all but other households' and
-// their meters.
+// their meters, and of those the validators' households.
 func (l *Light) want(s *ledger.State) [][]byte {
 	var out [][]byte
 	for c := byte('a'); c <= 'z'; c++ {
@@ -69,10 +70,14 @@ func (l *Light) want(s *ledger.State) [][]byte {
 			out = append(out, []byte{c})
 		}
 	}
-	own := ledger.HouseholdKey(l.cfg.Household)
-	out = append(out, []byte(own))
+	out = append(out, []byte(ledger.HouseholdKey(l.cfg.Household)))
 	if h, ok := s.Household(l.cfg.Household); ok && h.HasMeter {
 		out = append(out, []byte(ledger.MeterKey(h.Meter)))
+	}
+	for _, v := range s.Validators() {
+		if v.Household != (market.HouseholdID{}) {
+			out = append(out, []byte(ledger.HouseholdKey(v.Household))) // whose network key is in it
+		}
 	}
 	return out
 }
@@ -105,11 +110,12 @@ func (l *Light) load(ctx context.Context, p Provider, was known, a *StateAnswer)
 	}
 	s, err := load()
 	if err == nil {
-		// The own meter's key is known by the household's record only now.
-		if again := l.want(s); len(again) > len(want) {
-			if err := r.complete(ctx, a.AppHash, again); err != nil {
-				return nil, err
-			}
+		// Which meter is the own one, and who the validators are, is known only now.
+		had := len(r.got)
+		if err := r.complete(ctx, a.AppHash, l.want(s)); err != nil {
+			return nil, err
+		}
+		if len(r.got) > had {
 			s, err = load()
 		}
 	}

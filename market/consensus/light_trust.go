@@ -1,12 +1,15 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
 // Accusation names a provider that said something that can be shown to be wrong.
@@ -65,7 +68,7 @@ type sighting struct {
 
 // accuse names a liar (N3).
 func (l *Light) accuse(p Provider, format string, args ...any) error {
-	a := &Accusation{Provider: p.ID, Key: p.Key, Name: l.nameOf(p), Why: fmt.Sprintf(format, args...), At: l.cfg.Now().UTC()}
+	a := &Accusation{Provider: p.ID, Key: p.Key, Name: l.nameOf(l.now().state, p), Why: fmt.Sprintf(format, args...), At: l.cfg.Now().UTC()}
 	l.mu.Lock()
 	if l.trust.accused == nil {
 		l.trust.accused = map[string]*Accusation{}
@@ -161,5 +164,17 @@ func (l *Light) awaitNews(ctx context.Context) {
 	l.trust.first = first
 }
 
-// nameOf names a provider for people, where its network key is known: empty if it is not.
-func (l *Light) nameOf(p Provider) string { return "" }
+// nameOf names a provider for people: the validator whose home it is, or its household. It is
+// empty where this home's records do not say whose network key that is.
+func (l *Light) nameOf(s *ledger.State, p Provider) string {
+	for _, v := range s.Validators() {
+		if bytes.Equal(v.Network[:], p.Key) {
+			address := ledger.AddressOf(v.Key)
+			return l.validatorName(fmt.Sprintf("%X", address[:]))
+		}
+	}
+	if id, ok := s.HouseholdByNetwork(p.Key); ok {
+		return "household " + id.String()
+	}
+	return ""
+}

@@ -81,6 +81,8 @@ func (s *State) Validators() []Validator {
 		v := Validator{Key: k, Network: r.Network, Household: r.Household, Power: ValidatorPower}
 		if h, ok := s.households[r.Household]; ok {
 			v.Network = h.Network
+		} else if s.Missing(householdKey(r.Household)) {
+			v.Network = Key{} // a partial State does not know what it is by now
 		}
 		all = append(all, v)
 	}

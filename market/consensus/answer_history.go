@@ -13,7 +13,7 @@ import (
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
-// ErrNotHousehold: whoever asks for its own settlements belongs to no household.
+// ErrNotHousehold says that whoever asks for its own settlements belongs to no household.
 var ErrNotHousehold = errors.New("this network key belongs to no household")
 
 // LinesQuestion asks for the settlements of the asker's own household. Others' are nobody's

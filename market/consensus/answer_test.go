@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
@@ -178,9 +179,7 @@ func leavesOf(a *StateAnswer) map[string]string {
 
 func foldLeaves(have map[string]string, a *StateAnswer) map[string]string {
 	out := map[string]string{}
-	for k, v := range have {
-		out[k] = v
-	}
+	maps.Copy(out, have)
 	for _, l := range a.Leaves {
 		if len(l.Hash) == 0 {
 			delete(out, string(l.Key))

@@ -10,11 +10,10 @@ import (
 	"sync"
 	"time"
 
+	cmtmath "github.com/cometbft/cometbft/libs/math"
 	"github.com/cometbft/cometbft/light"
 	"github.com/cometbft/cometbft/light/provider"
 	"github.com/cometbft/cometbft/types"
-
-	cmtmath "github.com/cometbft/cometbft/libs/math"
 )
 
 // How a Light follows headers; docs/adr/0012-light-homes.md says why.
@@ -283,7 +282,8 @@ func (v *verification) compare(attack bool, x, y *headerSource, height int64) er
 		return nil
 	}
 	known := func(set []byte) bool { return bytes.Equal(set, a.ValidatorsHash) }
-	if !attack && !(bytes.Equal(a.ValidatorsHash, b.ValidatorsHash) && slices.ContainsFunc(v.sets, known)) {
+	trusted := bytes.Equal(a.ValidatorsHash, b.ValidatorsHash) && slices.ContainsFunc(v.sets, known)
+	if !attack && !trusted {
 		return nil
 	}
 	both := v.l.signedBoth(a, b)
@@ -306,8 +306,8 @@ func (l *Light) signedBoth(a, b *types.LightBlock) []string {
 	signed := func(x *types.LightBlock) map[string]bool {
 		all := map[string]bool{}
 		for i, sig := range x.Commit.Signatures {
-			if _, v := x.ValidatorSet.GetByIndex(int32(i)); v != nil && sig.BlockIDFlag == types.BlockIDFlagCommit { //nolint:gosec // a few
-				if v.PubKey.VerifySignature(x.Commit.VoteSignBytes(l.anchor.chainID, int32(i)), sig.Signature) { //nolint:gosec // a few
+			if _, v := x.ValidatorSet.GetByIndex(int32(i)); v != nil && sig.BlockIDFlag == types.BlockIDFlagCommit {
+				if v.PubKey.VerifySignature(x.Commit.VoteSignBytes(l.anchor.chainID, int32(i)), sig.Signature) {
 					all[v.Address.String()] = true
 				}
 			}

@@ -178,7 +178,7 @@ func (l *Light) readResults(ctx context.Context, p Provider, k *known) (*resultL
 	return next, nil
 }
 
-// ErrPruned: the lines of a month are not kept any more by those who were asked.
+// ErrPruned says that the lines of a month are not kept any more by those who were asked.
 var ErrPruned = errors.New("the lines are kept no more")
 
 // Settlements yields the own household's settlements from an Interval on, oldest first. Those
@@ -225,7 +225,7 @@ func (l *Light) monthsOf(k known) ([]ledger.Month, error) {
 	if !ok {
 		return nil, nil
 	}
-	closed, err := l.closedMonths(k, record)
+	closed, err := l.closedMonths(record)
 	return slices.Concat(closed, record.Months), err
 }
 
@@ -239,10 +239,10 @@ func (l *Light) Months(h market.HouseholdID) ([]ledger.Month, error) {
 	if !ok {
 		return nil, nil
 	}
-	return l.closedMonths(k, record)
+	return l.closedMonths(record)
 }
 
-func (l *Light) closedMonths(k known, record *ledger.Household) ([]ledger.Month, error) {
+func (l *Light) closedMonths(record *ledger.Household) ([]ledger.Month, error) {
 	if record.Closed == 0 {
 		return nil, nil
 	}

@@ -191,20 +191,20 @@ func TestLightFindsWithheldBlocks(t *testing.T) {
 	}
 	old := mustAsk[HeaderAnswer](t, ask, liar.name, AskHeader, HeaderQuestion{})
 	liar.tamperWith(func(kind Question, q, a []byte) []byte {
-		switch kind {
-		case AskState:
+		if kind == AskState {
 			return oldState
-		case AskHeader:
-			return alter(a, func(a *HeaderAnswer) {
-				var asked HeaderQuestion
-				if a.Newest = old.Newest; decodeAnswer(q, &asked) != nil || asked.Height > old.Newest {
-					a.Block = nil
-				} else if asked.Height == 0 {
-					a.Block = old.Block
-				}
-			})
 		}
-		return nil
+		if kind != AskHeader {
+			return nil
+		}
+		return alter(a, func(a *HeaderAnswer) {
+			var asked HeaderQuestion
+			if a.Newest = old.Newest; decodeAnswer(q, &asked) != nil || asked.Height > old.Newest {
+				a.Block = nil
+			} else if asked.Height == 0 {
+				a.Block = old.Block
+			}
+		})
 	})
 	s.prefer(s.nodes[1], s.nodes...)
 	l := s.newLightHome(s.homes[0], t.TempDir(), liar)

@@ -132,13 +132,13 @@ func (l *Light) note(p Provider, err error) {
 func (l *Light) awaitNews(ctx context.Context) {
 	providers := l.providers()
 	providers = providers[:min(len(providers), submitTo)]
-	above := l.now().height
+	above, wait := l.now().height, uint32(min(max(l.cfg.Wait, 0), MaxWait)/time.Millisecond) //nolint:gosec // at most 20,000
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	news := make(chan string, len(providers))
 	for _, p := range providers {
 		go func() {
-			a, err := Put[HeaderAnswer](ctx, l.cfg.Ask, p.ID, AskHeader, HeaderQuestion{Above: above, Wait: uint32(min(l.cfg.Wait, MaxWait) / time.Millisecond)})
+			a, err := Put[HeaderAnswer](ctx, l.cfg.Ask, p.ID, AskHeader, HeaderQuestion{Above: above, Wait: wait})
 			if err == nil {
 				l.saw(p, a.Newest)
 			}

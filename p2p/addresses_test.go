@@ -139,15 +139,14 @@ func TestAddressFile(t *testing.T) {
 // testHost is a host on the loopback with a gate for some members.
 func testHost(t *testing.T, file string, members ...signer) (*Host, signer) {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := crypto.UnmarshalEd25519PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := peer.IDFromPrivateKey(private)
+	self := newSigner(t)
+	return self.run(t, file, members...), self
+}
+
+// run starts the signer's host.
+func (s signer) run(t *testing.T, file string, members ...signer) *Host {
+	t.Helper()
+	key, err := s.key.Raw()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +169,7 @@ func testHost(t *testing.T, file string, members ...signer) (*Host, signer) {
 			t.Error(err)
 		}
 	})
-	return h, signer{private, id}
+	return h
 }
 
 // TestBook: what a home keeps of what it is told.

@@ -43,6 +43,11 @@
 //     request. A guest that tries is disconnected. Limits.Guests are there at once, with six
 //     connections each that last two minutes at most, and all of them together ask ten times
 //     a second.
+//   - P9 Relays are members, for members at both ends. A relayed connection passes the same
+//     gate as any other, and a direct one may come besides it and then replaces it.
+//   - P10 Where a member lives is said by itself: addresses are taken, kept and passed on
+//     only under its signature. An address at which a home was merely seen is announced only
+//     after a member has reached it there from a socket that the home's router had not met.
 //
 // # Verdicts and scores
 //

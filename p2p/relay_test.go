@@ -116,6 +116,56 @@ func TestRelayForMembers(t *testing.T) {
 	}
 }
 
+// TestGateBehindRelay: P1 holds for relayed connections. A relay whose ledger is behind may
+// lead somebody to a home who is no member there any more; the home refuses.
+func TestGateBehindRelay(t *testing.T) {
+	self, between, b, former := newSigner(t), newSigner(t), newSigner(t), newSigner(t)
+	relay := between.run(t, "", self, b, former)
+	relay.relays.serve(true)
+	home := self.run(t, "", between, b)
+	for _, a := range relay.Addrs() {
+		info, err := peer.AddrInfoFromString(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := home.host.Connect(t.Context(), *info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Reserve(t.Context(), home.host, peer.AddrInfo{ID: between.id}); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := ma.NewMultiaddr("/p2p/" + between.id.String() + "/p2p-circuit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := peer.AddrInfo{ID: self.id, Addrs: []ma.Multiaddr{addr}}
+	if err := b.raw(t, relay).Connect(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	gated := home.Stats().Gated
+	if err := former.raw(t, relay).Connect(t.Context(), to); err == nil {
+		// It may believe for a moment that it is connected.
+		t.Log("the former member got as far as the handshake")
+	}
+	if home.Stats().Gated == gated {
+		t.Error("the home's gate was not asked about the former member")
+	}
+	for _, p := range home.Peers() {
+		switch p.ID {
+		case PeerID(former.id.String()):
+			t.Error("a former member is connected through a relay")
+		case PeerID(b.id.String()):
+			if p.Path != PathRelayed || p.Via != PeerID(between.id.String()) {
+				t.Errorf("the member is connected by the path %q via %q", p.Path, p.Via)
+			}
+		}
+	}
+	if len(home.host.Network().ConnsToPeer(b.id)) == 0 {
+		t.Error("the member is not connected")
+	}
+}
+
 // TestReachJudges: when a home believes that it can be reached.
 func TestReachJudges(t *testing.T) {
 	h, _ := testHost(t, "")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,13 @@ func (o *inviteOptions) run(s streams) error {
 	lasts, err := parseExpiry(o.expires)
 	if err != nil {
 		return err
+	}
+	cfg, err := household.LoadConfig(filepath.Join(o.home, household.ConfigFile))
+	if err != nil {
+		return err
+	}
+	if cfg.Role == household.RoleLight {
+		return &problem{exitUsage, fmt.Errorf("%s is a light home: it keeps no ledger from which somebody could be let in", cfg.Name), "invite on a replica or a validator"}
 	}
 	raw, err := readGenesis(o.home)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -122,7 +123,11 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 func (g *gateway) open(version string) error {
 	keys, err := household.LoadKeys(g.dir)
 	if err != nil {
-		return &problem{exitUsage, err, "`commonwatt init` makes a home's keys"}
+		hint := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "`commonwatt join` or `commonwatt init` makes a home's keys"
+		}
+		return &problem{exitUsage, err, hint}
 	}
 	genesis, err := os.ReadFile(filepath.Join(g.dir, household.CommunityFile))
 	if err != nil {

@@ -100,6 +100,7 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 	if err != nil {
 		return err
 	}
+	keepSmall()
 	if err := joinLedger(ctx, cfg, dir, log); err != nil {
 		return explain(err, cfg, dir)
 	}

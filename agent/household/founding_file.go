@@ -188,6 +188,8 @@ func (r FoundingRules) rules() (ledger.Rules, *ConfigError) {
 	}
 	if r.IntervalMinutes != 0 {
 		out.IntervalS = 60 * r.IntervalMinutes
+		// A short interval has no room for the tolerance of a quarter of an hour.
+		out.ReadingToleranceS = max(1, min(out.ReadingToleranceS, out.IntervalS/2))
 	}
 	if r.GateMinutes != 0 {
 		out.LeadS = 60 * r.GateMinutes

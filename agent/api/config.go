@@ -45,6 +45,7 @@ type Config struct {
 	Readings Readings       // nil: none are kept
 	Controls Controls       // nil: nothing is led
 	Meters   Meters         // nil: nothing is known of registrations, and nothing is approved
+	Office   Office         // nil: nothing is known of members and rules
 	Access   *access.Keeper // who may see and do what
 	Open     bool           // instead of Access: everybody who reaches the page, for demonstrations on this machine
 	// Certificate puts the page inside TLS. Nil: it is in clear, and reached from this machine only.

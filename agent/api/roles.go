@@ -74,6 +74,9 @@ var rules = map[string]rule{
 	"GET /api/bill" + ofHousehold:       {who: cooperative | auditor | local},
 	"GET /api/bill/proof" + ofHousehold: {who: cooperative | auditor | local},
 
+	"GET /api/community":              {who: homeowner | cooperative | auditor | local},
+	"GET /api/correctable/{interval}": {who: homeowner | local},
+
 	"GET /community":                {who: homeowner | operator | cooperative | local, page: true},
 	"GET /api/grid":                 {who: homeowner | operator | cooperative | local},
 	"POST /api/transactions":        {who: homeowner | operator | cooperative | local},

@@ -76,6 +76,7 @@ func (s *Server) routes() (*routeMux, error) {
 	s.registerBills(api)
 	s.registerReadings(api)
 	s.registerMeters(api)
+	s.registerOffice(api)
 	s.registerControls(api)
 	s.registerStream(api)
 	s.registerAccounts(api)

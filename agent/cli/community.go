@@ -19,6 +19,8 @@ func newCommunity(s streams) *cobra.Command {
 	c.AddCommand(
 		newCommunityApprove(s), newCommunityInvite(s), newCommunityInvitations(s), newCommunityRevoke(s),
 		newCommunityCreate(s), newCommunityOfficer(s), newCommunityRequests(s), newCommunityAdmit(s),
+		newCommunityPropose(s), newCommunitySubmit(s),
+		newCommunityMembers(s), newCommunityRules(s), newCommunityNetwork(s),
 	)
 	return c
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -294,15 +293,15 @@ func (o *joinOptions) request(chain string, keys *household.Keys) (*decision.Fil
 }
 
 // signWith says which of the home's keys signs a transaction.
-func signWith(keys *household.Keys) func(ledger.Kind) (ed25519.PrivateKey, error) {
-	return func(k ledger.Kind) (ed25519.PrivateKey, error) {
+func signWith(keys *household.Keys) func(ledger.Kind) (decision.Signer, error) {
+	return func(k ledger.Kind) (decision.Signer, error) {
 		if k != ledger.KindHousehold {
-			return keys.Device, nil
+			return decision.Signer{Key: keys.Device}, nil
 		}
 		if keys.Household == nil {
-			return nil, &problem{exitUsage, errors.New("the household's key is not on this gateway"), "it is needed once more, to be admitted: `commonwatt keys restore`"}
+			return decision.Signer{}, &problem{exitUsage, errors.New("the household's key is not on this gateway"), "it is needed once more, to be admitted: `commonwatt keys restore`"}
 		}
-		return keys.Household, nil
+		return decision.Signer{Key: keys.Household}, nil
 	}
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -193,7 +192,7 @@ func (o *replaceOptions) submitFile(ctx context.Context, cfg household.Config, s
 	if keys.ID() != id {
 		return usagef("household: %s is of %s, this home is %s", o.submit, id, keys.ID())
 	}
-	transactions, err := d.Transactions(func(ledger.Kind) (ed25519.PrivateKey, error) { return keys.Device, nil })
+	transactions, err := d.Transactions(func(ledger.Kind) (decision.Signer, error) { return decision.Signer{Key: keys.Device}, nil })
 	if err != nil {
 		return &problem{code: exitUsage, err: err}
 	}

@@ -150,7 +150,7 @@ func (g *gateway) open(version string) error {
 		return err
 	}
 	g.page, err = api.New(api.Config{
-		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Controls: g.home, Version: version,
+		Listen: g.cfg.Listen.API, Hosts: g.cfg.Listen.Hosts, Provider: g.home, Network: g.home, Readings: g.home, Meters: g.home, Office: g.home, Controls: g.home, Version: version,
 		Access: g.keeper, Open: g.keeper == nil, Certificate: g.certificate, Operations: g.cfg.Listen.Operations,
 		Bills: &bill.Desk{Own: keys.ID(), Source: g.ledger, Genesis: genesis},
 		Log:   g.log.With("room", "api"),

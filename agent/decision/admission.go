@@ -1,7 +1,6 @@
 package decision
 
 import (
-	"crypto/ed25519"
 	"fmt"
 	"strconv"
 	"strings"
@@ -69,10 +68,10 @@ func (a *Admission) Transactions(chain string, h market.HouseholdID) ([]Transact
 	}
 	list := []Transaction{{
 		Kind: ledger.KindHousehold, Approve: tx.AdmissionBytes(chain),
-		Sign: func(approvals []ledger.Approval, key ed25519.PrivateKey) []byte {
+		Sign: func(approvals []ledger.Approval, by Signer) []byte {
 			signed := *tx
 			signed.Approvals = approvals
-			return signed.Sign(chain, key)
+			return signed.Sign(chain, by.Key)
 		},
 	}}
 	if a.Meter == nil {
@@ -123,10 +122,10 @@ func (m *Meter) transaction(chain string, h market.HouseholdID, at string) (Tran
 	}
 	return Transaction{
 		Kind: ledger.KindMeter, Approve: tx.AdmissionBytes(chain, h),
-		Sign: func(approvals []ledger.Approval, key ed25519.PrivateKey) []byte {
+		Sign: func(approvals []ledger.Approval, by Signer) []byte {
 			signed := *tx
 			signed.Approvals = approvals
-			return signed.Sign(chain, h, key)
+			return signed.Sign(chain, h, by.Key)
 		},
 	}, nil
 }

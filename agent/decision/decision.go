@@ -56,7 +56,13 @@ type Transaction struct {
 	Kind    ledger.Kind
 	Approve []byte // what an officer signs
 	// Sign makes it, with the approvals; by which key is said by the kind.
-	Sign func(approvals []ledger.Approval, key ed25519.PrivateKey) []byte
+	Sign func(approvals []ledger.Approval, by Signer) []byte
+}
+
+// Signer is whose signature makes a transaction: a key of the household, or an officer.
+type Signer struct {
+	Key     ed25519.PrivateKey
+	Officer uint64 // by the place in the genesis document; 0 if it is a household's
 }
 
 // Matter is the content of a decision, decoded.
@@ -265,8 +271,8 @@ func (f *File) Merge(other *File, g ledger.Genesis) (added int, err error) {
 	return added, nil
 }
 
-// Transactions makes the ledger's transactions. key is by kind: which private key signs.
-func (f *File) Transactions(key func(ledger.Kind) (ed25519.PrivateKey, error)) ([][]byte, error) {
+// Transactions makes the ledger's transactions. signer is by kind: who signs.
+func (f *File) Transactions(signer func(ledger.Kind) (Signer, error)) ([][]byte, error) {
 	_, _, transactions, err := f.open()
 	if err != nil {
 		return nil, err
@@ -276,11 +282,11 @@ func (f *File) Transactions(key func(ledger.Kind) (ed25519.PrivateKey, error)) (
 	}
 	var raw [][]byte
 	for i, tx := range transactions {
-		k, err := key(tx.Kind)
+		by, err := signer(tx.Kind)
 		if err != nil {
 			return nil, err
 		}
-		raw = append(raw, tx.Sign(f.ledgerApprovals(i), k))
+		raw = append(raw, tx.Sign(f.ledgerApprovals(i), by))
 	}
 	return raw, nil
 }

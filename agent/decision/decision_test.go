@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,9 +45,22 @@ func admission() *decision.Admission {
 	}
 }
 
+// community are the kinds that are on no household's behalf.
+var community = []ledger.Kind{ledger.KindRules, ledger.KindNetwork, ledger.KindValidator}
+
+func rules() *ledger.Rules {
+	r := ledger.DefaultRules()
+	r.CommunityFee = 5_000
+	return &r
+}
+
 func newFile(t *testing.T, kind ledger.Kind, m decision.Matter) *decision.File {
 	t.Helper()
-	f, err := decision.New(kind, chain, household(), m)
+	h := household()
+	if slices.Contains(community, kind) {
+		h = market.HouseholdID{}
+	}
+	f, err := decision.New(kind, chain, h, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +75,19 @@ func every(t *testing.T) map[ledger.Kind]*decision.File {
 		ledger.KindReplacement: newFile(t, ledger.KindReplacement, &decision.Replacement{
 			Meter: ledger.MeterIDOf(ledger.KeyOf(key("meter").Public().(ed25519.PublicKey))).String(), From: 7, Epoch: 1,
 			Key: public("meter"), SignedBy: "agent", Definition: "eastron-sdm630@1", Reason: "it was broken",
+		}),
+		ledger.KindRules:   newFile(t, ledger.KindRules, &decision.Rules{Number: 1, From: 9, Rules: rules()}),
+		ledger.KindNetwork: newFile(t, ledger.KindNetwork, &decision.Network{Number: 2, From: 9, Nodes: []ledger.Node{{ID: "feeder-2", Parent: "root"}}, Remove: []string{"feeder-3"}}),
+		ledger.KindMembership: newFile(t, ledger.KindMembership, &decision.Membership{
+			Seq: 1, Node: "feeder-2", Participation: []decision.Participation{{Community: chain, Permille: 600}},
+		}),
+		ledger.KindCorrection: newFile(t, ledger.KindCorrection, &decision.Correction{
+			Interval: 7, Version: 1, Import: 120, Reason: "it was off",
+			Proof: &decision.Proof{Settlement: "80", Total: 2, Aunts: []string{strings.Repeat("ab", 32)}},
+		}),
+		ledger.KindDeparture: newFile(t, ledger.KindDeparture, &decision.Exclusion{From: 9, Reason: "moved away"}),
+		ledger.KindValidator: newFile(t, ledger.KindValidator, &decision.Validator{
+			Number: 1, Household: household().String(), Key: public("validator"), Possession: strings.Repeat("cd", 64),
 		}),
 	}
 }
@@ -94,11 +121,11 @@ func TestSignedByOfficersOnDifferentMachines(t *testing.T) {
 		if n, err := first.Merge(second, genesis()); n != 0 || err != nil {
 			t.Errorf("%s: merging again: %d, %v", kind, n, err)
 		}
-		raw, err := first.Transactions(func(k ledger.Kind) (ed25519.PrivateKey, error) {
+		raw, err := first.Transactions(func(k ledger.Kind) (decision.Signer, error) {
 			if k == ledger.KindHousehold {
-				return key("household"), nil
+				return decision.Signer{Key: key("household")}, nil
 			}
-			return key("device"), nil
+			return decision.Signer{Key: key("device")}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +135,11 @@ func TestSignedByOfficersOnDifferentMachines(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: transaction %d: %v", kind, i, err)
 			}
-			if i == 0 && tx.Kind() != kind || tx.Household() != household() {
+			want := household()
+			if slices.Contains(community, kind) {
+				want = market.HouseholdID{}
+			}
+			if i == 0 && tx.Kind() != kind || tx.Household() != want {
 				t.Errorf("%s: transaction %d is of kind %s, household %s", kind, i, tx.Kind(), tx.Household())
 			}
 		}
@@ -116,11 +147,42 @@ func TestSignedByOfficersOnDifferentMachines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if words := m.Words(h, genesis()); !strings.HasPrefix(words, "household "+household().String()+" asks ") {
+		if words := m.Words(h, genesis()); !strings.HasSuffix(words, "\n") || !slices.Contains(community, kind) && !strings.HasPrefix(words, "household "+household().String()+" ") {
 			t.Errorf("%s: words: %s", kind, words)
 		}
 		if !strings.Contains(decision.Makers(), "`"+first.MadeBy()+"`") {
 			t.Errorf("%s: made by %s, which is not among %s", kind, first.MadeBy(), decision.Makers())
+		}
+	}
+}
+
+// TestEveryKindHasContent fails when a row of the table has no content above.
+func TestEveryKindHasContent(t *testing.T) {
+	have := every(t)
+	for _, kind := range ledger.Kinds() {
+		_, err := decision.Parse([]byte(`{"kind":"` + kind.String() + `","community":"x","content":{},"approvals":[]}`))
+		if known := err == nil || !strings.HasPrefix(err.Error(), "kind: "); known && have[kind] == nil {
+			t.Errorf("kind %s is in the table and has no test", kind)
+		}
+	}
+}
+
+// TestWordsOfRules: an officer sees every rule, and what was different when the community was founded.
+func TestWordsOfRules(t *testing.T) {
+	r := rules()
+	r.Tariff = nil
+	r.IslandTariff = &ledger.Tariff{ImportPrice: 2, ExportPrice: 1}
+	g := genesis()
+	words := (&decision.Rules{Number: 3, From: 9, Rules: r}).Words(market.HouseholdID{}, g)
+	for _, want := range []string{
+		"decision 3 asks for these rules from 1970-01-01T02:15:00Z (interval 9) on\n",
+		"community_fee        5000   (was 0 when the community was founded)\n",
+		`island_tariff        {"import_price":2,"export_price":1}   (not set when the community was founded)` + "\n",
+		`tariff               null   (was {"import_price":300000,"export_price":80000} when the community was founded)` + "\n",
+		`rule                 "uniform"` + "\n",
+	} {
+		if !strings.Contains(words, want) {
+			t.Errorf("no %q in\n%s", want, words)
 		}
 	}
 }
@@ -165,7 +227,7 @@ func TestBadFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
-		"kind":          {`"kind": "household"`, `"kind": "houshold"`, `kind: got "houshold", want household, meter, replacement`},
+		"kind":          {`"kind": "household"`, `"kind": "houshold"`, `kind: got "houshold", want household, meter, network, rules, membership, correction, replacement, departure, validator`},
 		"other kind":    {`"kind": "household"`, `"kind": "meter"`, "content: json: unknown field"},
 		"unknown field": {`"community"`, `"comunity"`, "unknown field"},
 		"household":     {`"household": "` + household().String(), `"household": "00`, "household: got"},
@@ -231,7 +293,7 @@ func FuzzFile(f *testing.F) {
 		if err := again.Approve(63, key("x")); err != nil && !errors.Is(err, decision.ErrSigned) {
 			t.Fatal(err)
 		}
-		txs, err := again.Transactions(func(ledger.Kind) (ed25519.PrivateKey, error) { return key("x"), nil })
+		txs, err := again.Transactions(func(ledger.Kind) (decision.Signer, error) { return decision.Signer{Key: key("x")}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package decision
 
 import (
-	"crypto/ed25519"
 	"fmt"
 	"time"
 
@@ -41,10 +40,10 @@ func (r *Replacement) Transactions(chain string, h market.HouseholdID) ([]Transa
 	}
 	return []Transaction{{
 		Kind: ledger.KindReplacement, Approve: tx.ApprovalBytes(chain, h),
-		Sign: func(approvals []ledger.Approval, key ed25519.PrivateKey) []byte {
+		Sign: func(approvals []ledger.Approval, by Signer) []byte {
 			signed := *tx
 			signed.Approvals = approvals
-			return signed.Sign(chain, h, key)
+			return signed.Sign(chain, h, by.Key)
 		},
 	}}, nil
 }

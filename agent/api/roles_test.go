@@ -139,6 +139,9 @@ var roleTable = map[string]struct {
 	"GET /api/bill?household=":         {"/api/bill?household=00", [6]int{401, 403, 403, 503, 503, 503}},
 	"GET /api/bill/proof?household=":   {"/api/bill/proof?household=00", [6]int{401, 403, 403, 503, 503, 503}},
 
+	"GET /api/community":              {"/api/community", [6]int{401, 503, 403, 503, 503, 503}},
+	"GET /api/correctable/{interval}": {"/api/correctable/1", [6]int{401, 503, 403, 403, 403, 503}},
+
 	"GET /community":                {"/community", [6]int{303, 200, 200, 200, 403, 200}},
 	"GET /api/grid":                 {"/api/grid", [6]int{401, 200, 200, 200, 403, 200}},
 	"POST /api/transactions":        {"/api/transactions", [6]int{401, 503, 503, 503, 403, 503}},

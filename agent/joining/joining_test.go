@@ -196,11 +196,11 @@ func (n *newcomer) file(t *testing.T, chain string) *decision.File {
 	return f
 }
 
-func (n *newcomer) sign(k ledger.Kind) (ed25519.PrivateKey, error) {
+func (n *newcomer) sign(k ledger.Kind) (decision.Signer, error) {
 	if k == ledger.KindHousehold {
-		return n.household, nil
+		return decision.Signer{Key: n.household}, nil
 	}
-	return n.device, nil
+	return decision.Signer{Key: n.device}, nil
 }
 
 func visitFor(t *testing.T, i *Invitation) *Guest {

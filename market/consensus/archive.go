@@ -33,7 +33,7 @@ const (
 	maxArchiveLine  = 3 * store.ChunkBytes
 )
 
-// ErrArchive: a file is not an archive, or not the one that it was when it was written. The
+// ErrArchive means that a file is not an archive, or not the one that it was when it was written. The
 // text names the record.
 var ErrArchive = errors.New("archive does not verify")
 

@@ -24,7 +24,6 @@ import (
 // node that prunes writes them, make one history; blocks that two of them have count once.
 type ArchiveCheck struct {
 	anchor  *Anchor
-	genesis []byte
 	state   *ledger.State
 	set     *types.ValidatorSet // of the next block
 	after   *types.ValidatorSet // of the one behind it

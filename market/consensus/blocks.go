@@ -175,10 +175,7 @@ func (c *chain) walk() {
 		return
 	}
 	c.base = base
-	if err := c.begin(); err != nil {
-		c.report(err)
-		return
-	}
+	c.begin()
 	for h := base; h <= height && !c.stopped; h++ {
 		var b *types.Block
 		if err := sound(fmt.Sprintf("block %d", h), func() (err error) {
@@ -216,9 +213,8 @@ func (c *chain) walk() {
 }
 
 // begin finds the validators of the first stored block, and of the one before it.
-func (c *chain) begin() error {
+func (c *chain) begin() {
 	c.nextSet, c.lastSet = engineSet(c.changes.setAt(c.base)).Hash(), engineSet(c.changes.setAt(c.base-1))
-	return nil
 }
 
 // load reads one block and compares it with its hash and its parts.

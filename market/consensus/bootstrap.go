@@ -136,8 +136,8 @@ func (a *Anchor) setsAt(height int64, changes []Change) (sets [3]*types.Validato
 	set, at := a.set.Copy(), int64(1)
 	turn := func(to int64) {
 		for at < to {
-			n := min(to-at, 1<<20) // the engine counts in 32 bits
-			set.IncrementProposerPriority(int32(n))
+			n := min(to-at, 1<<20)                  // the engine counts in 32 bits
+			set.IncrementProposerPriority(int32(n)) //nolint:gosec // at most 1<<20
 			at += n
 		}
 	}

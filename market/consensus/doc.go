@@ -39,6 +39,16 @@
 //	    process with our network key. What speaks against us must be proven. A vote of the key
 //	    that this home did not make ends Run at any time.
 //
+// # Snapshots
+//
+//	S1  Nothing of a snapshot is used before its records hash to the AppHash in a header that the
+//	    validators signed, whose way from the genesis document was verified.
+//	S2  A folder has a whole ledger and the engine's stores that fit it, or neither: both are made in
+//	    joinFolder and get their names by one rename; New goes on with what a crash left.
+//	S3  A provider whose part is not what the records say is named, and asked no more in that run
+//	    as long as there is another.
+//	S4  Blocks behind the older snapshot that is kept are never removed.
+//
 // # Proofs
 //
 // The AppHash after a block is in the header of the next, and more than two thirds of the

@@ -23,7 +23,7 @@ const (
 	JoinGenesis  = "genesis"  // from the first block, all of which it executes again
 )
 
-// ErrJoin: no ledger could be had. The text says what to do.
+// ErrJoin means that no ledger could be had. The text says what to do.
 var ErrJoin = errors.New("cannot join")
 
 // Join is what a machine needs to begin. Home, Genesis, Ask and Providers are required.

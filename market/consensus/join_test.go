@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -551,5 +552,71 @@ func TestSnapshotStrangers(t *testing.T) {
 		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", row.kind, err, row.want)
 		}
+	}
+}
+
+// A full disk is told with what to do about it, and so is a provider that goes away: the
+// next start, or the provider's return, goes on where it was.
+func TestJoinTrouble(t *testing.T) {
+	t.Parallel()
+	s, running, joiner := joinStreet(t, 16)
+	s.awaitSnapshot(16, running...)
+	for _, step := range []string{"chunk", "page"} {
+		j := joiner.joinDirectly(running...)
+		j.Home = t.TempDir()
+		j.fault = func(at string) error {
+			if at == step {
+				return &os.PathError{Op: "write", Path: "ledger.db", Err: syscall.ENOSPC}
+			}
+			return nil
+		}
+		if err := j.Run(t.Context()); !errors.Is(err, ErrJoin) || !strings.Contains(err.Error(), "the disk is full: make room and start again, it goes on where it was") {
+			t.Errorf("at %s: %v", step, err)
+		}
+		// All are away for a while, then one of them answers again.
+		asked := 0
+		var mu sync.Mutex
+		ask := j.Ask
+		j.fault = nil
+		j.Ask = func(ctx context.Context, provider string, q []byte) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if asked++; asked < 12 || provider != running[1].name {
+				return nil, errors.New("no route to host")
+			}
+			return ask(ctx, provider, q)
+		}
+		var troubles []string
+		j.Progress = func(p JoinProgress) { troubles = append(troubles, p.Trouble) }
+		if err := j.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(troubles, "\n"), running[0].name+": asking for") {
+			t.Errorf("at %s nobody said who is away: %q", step, troubles)
+		}
+		r, err := store.Check(LedgerFile(j.Home), s.chain, s.genesis, nil)
+		if err != nil || !r.OK() {
+			t.Errorf("%v, %v", err, r.Differences)
+		}
+	}
+	// Where all providers have pruned, the first block cannot be had.
+	j := joiner.joinDirectly(running...)
+	j.Home, j.Mode = t.TempDir(), JoinGenesis
+	ask := j.Ask
+	j.Ask = func(ctx context.Context, provider string, q []byte) ([]byte, error) {
+		raw, err := ask(ctx, provider, q)
+		var a OffersAnswer
+		if err != nil || Question(q[0]) != AskOffers || decodeAnswer(raw, &a) != nil {
+			return raw, err
+		}
+		a.Base = 9
+		return bundleEnc.Marshal(a)
+	}
+	if err := j.Run(t.Context()); !errors.Is(err, ErrJoin) || !strings.Contains(err.Error(), `nobody who can be asked keeps blocks before 9 any more: write "join: snapshot" into agent.yaml`) {
+		t.Errorf("got %v", err)
+	}
+	j.Mode = "quickly"
+	if err := j.Run(t.Context()); !errors.Is(err, ErrConfig) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -263,12 +264,7 @@ func (j *Joining) Add(from string, p *Page) (suspects []string, err error) {
 }
 
 func addSource(all []string, from string) []string {
-	for _, s := range all {
-		if s == from {
-			return all
-		}
-	}
-	if len(all) == maxSources {
+	if slices.Contains(all, from) || len(all) == maxSources {
 		return all
 	}
 	return append(append([]string(nil), all...), from)

@@ -49,17 +49,13 @@ func (s section) owns(key []byte) bool {
 	case PartResults:
 		_, h, _ := splitHistoryKey(key)
 		return len(key) == historyKeyBytes && h == market.HouseholdID{}
-	default:
+	case PartSettlements:
 		first, end := s.bounds()
 		_, h, _ := splitHistoryKey(key)
 		return len(key) == historyKeyBytes && h != market.HouseholdID{} && bytes.Compare(key, first) >= 0 && bytes.Compare(key, end) < 0
+	default:
+		return false
 	}
-}
-
-// chainEnd is what the lines of a household and month must come to.
-type chainEnd struct {
-	lines uint64
-	chain [32]byte
 }
 
 // plan lists the sections. Before the months are there it knows the first two, and adds

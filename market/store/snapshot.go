@@ -29,14 +29,14 @@ import (
 // Neither blocks Commit: the copy is made from a read transaction, each page from one of
 // its own.
 
-// ErrSnapshot: what was received is not a part of the snapshot that it should be. The
+// ErrSnapshot means that what was received is not a part of the snapshot that it should be. The
 // text says which.
 var ErrSnapshot = errors.New("not what the snapshot must be")
 
-// ErrPruned: a machine does not keep the lines that are wanted.
+// ErrPruned means that a machine does not keep the lines that are wanted.
 var ErrPruned = errors.New("not kept any more")
 
-// ErrNoSnapshot: there is none of that height here.
+// ErrNoSnapshot means that there is none of that height here.
 var ErrNoSnapshot = errors.New("no such snapshot")
 
 const (

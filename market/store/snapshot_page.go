@@ -136,7 +136,7 @@ func (s *Store) Page(w Want) (*Page, error) {
 			return r.read(tx, bucketMonths, w.After, nil, func([]byte) bool { return true })
 		case PartResults:
 			return r.results(tx, w.After)
-		default:
+		case PartSettlements:
 			if w.Month <= p.Pruned {
 				return nil
 			}
@@ -149,6 +149,8 @@ func (s *Store) Page(w Want) (*Page, error) {
 				_, h, _ := splitHistoryKey(key)
 				return h != market.HouseholdID{}
 			})
+		default:
+			return fmt.Errorf("%w: part %d", ErrNoSnapshot, w.Part) // validate has refused it
 		}
 	})
 	if err != nil {

@@ -466,7 +466,7 @@ func FuzzPage(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer j.Close() //nolint:errcheck // what matters has been said
+		defer j.Close()
 		for range 3 {
 			if _, err := j.Add("", p); err != nil {
 				if !errors.Is(err, store.ErrSnapshot) && !errors.Is(err, store.ErrPruned) {

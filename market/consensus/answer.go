@@ -38,6 +38,7 @@ const (
 	AskFate    Question = 6 // what became of a transaction?
 	AskRecords Question = 7 // the records of some leaves
 	AskMonths  Question = 8 // the asker's own closed months
+	AskChanges Question = 9 // how the validators have changed
 )
 
 // answerRow is how one kind of question is answered.
@@ -56,6 +57,7 @@ var answerTable = map[Question]answerRow{
 	AskFate:    answered("fate", answerFate),
 	AskRecords: answered("records", answerRecords),
 	AskMonths:  answered("months", answerMonths),
+	AskChanges: answered("changes", answerChanges),
 
 	AskOffers:   answered("offers", answerOffers),
 	AskManifest: answered("manifest", answerManifest),

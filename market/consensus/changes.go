@@ -276,6 +276,8 @@ func (c *changeBook) wayTo(height int64, blocks *cmtstore.BlockStore) ([]Change,
 				return nil, rerr
 			}
 			signed = f.Signed
+		} else if blocks == nil {
+			return nil, fmt.Errorf("%w: %s lacks the header of block %d", ErrCorrupt, c.file(n.height), n.height+1)
 		} else if signed, err = c.header(blocks, n); err != nil {
 			return nil, err
 		}

@@ -88,6 +88,7 @@ type known struct {
 	state   *ledger.State
 	height  int64 // of the header whose AppHash it has; 0: the state before the first block
 	signed  *SignedHeader
+	way     []Change // of the validators, proven
 	lines   map[market.Month]*monthLines
 	results *resultLines
 	hashes  map[int64][]byte // AppHash after a block, of the newest blocks

@@ -235,6 +235,11 @@ func (v *verification) root(ctx context.Context) (*types.LightBlock, error) {
 	}
 	signed, err := NewSignedHeader(*b.Header, b.Commit, b.ValidatorSet)
 	if err == nil {
+		var way []Change
+		if way, err = v.l.wayTo(ctx, s.p, known{}, signed); err != nil {
+			return nil, err
+		}
+		signed.Changes = upTo(way, b.Height)
 		err = v.l.anchor.Check(signed)
 	}
 	if err != nil {

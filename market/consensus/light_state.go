@@ -47,6 +47,10 @@ func (l *Light) advance(ctx context.Context, p Provider) error {
 	if k.signed, err = NewSignedHeader(*block.Header, block.Commit, block.ValidatorSet); err != nil {
 		return err
 	}
+	if k.way, err = l.wayTo(ctx, p, was, k.signed); err != nil {
+		return err
+	}
+	k.signed.Changes = upTo(k.way, k.height)
 	if was.height > 0 && a.AppHash == was.state.AppHash() {
 		l.show(k)
 		return nil

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -200,6 +201,7 @@ func TestValidatorsChange(t *testing.T) {
 	s.awaitUp(all...)
 	s.sameHashes(all...)
 
+	s.sameTurns(t, n[0], anchor)
 	s.stolen(t, n[3], s.homes[3])
 	for _, h := range headers {
 		if err := anchor.Check(h); err != nil {
@@ -223,6 +225,46 @@ func TestValidatorsChange(t *testing.T) {
 		}
 		if at, pending := m.ChangesPending(); pending {
 			t.Errorf("%s: the header of block %d is not kept", m.name, at)
+		}
+	}
+}
+
+// sameTurns: from the changes that a node tells anybody who asks follows, for every block,
+// who the validators are and whose turn it is, as the engine has it.
+func (s *street) sameTurns(t *testing.T, m *member, a *Anchor) {
+	t.Helper()
+	ask := func(ctx context.Context, _ string, question []byte) ([]byte, error) {
+		return m.Answer(ctx, m.network.Public().(ed25519.PublicKey), question)
+	}
+	way, err := a.moreChanges(t.Context(), ask, m.name, nil)
+	if err != nil || len(way) != 5 {
+		t.Fatalf("%d changes, %v, want 5", len(way), err)
+	}
+	if again, err := a.moreChanges(t.Context(), ask, m.name, way[:2]); err != nil || len(again) != 5 {
+		t.Errorf("going on: %d changes, %v, want 5", len(again), err)
+	}
+	bent := liar(ask, m.name, func(_ Question, raw []byte) []byte {
+		raw = bytes.Clone(raw)
+		raw[len(raw)/2] ^= 1
+		return raw
+	})
+	if _, err := a.moreChanges(t.Context(), bent, m.name, nil); err == nil {
+		t.Error("bent changes are taken")
+	}
+	e := m.engine.Load()
+	for h := int64(1); h+2 <= e.node.BlockStore().Height(); h++ {
+		sets, err := a.setsAt(h, way)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, set := range sets {
+			want, err := e.states.LoadValidators(h + int64(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(set.Hash(), want.Hash()) || set.GetProposer().Address.String() != want.GetProposer().Address.String() {
+				t.Fatalf("block %d: validators %v, want %v", h+int64(i), set, want)
+			}
 		}
 	}
 }

@@ -187,6 +187,9 @@ func checkLedger(dir string, s streams) (checked, error) {
 		}
 		c.Differences = append(c.Differences, err.Error())
 	}
+	for _, err := range consensus.CheckChanges(engine, raw, &report) {
+		c.Differences = append(c.Differences, err.Error())
+	}
 	for _, d := range report.Differences {
 		c.Differences = append(c.Differences, d.String())
 	}

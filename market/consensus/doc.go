@@ -38,6 +38,9 @@
 //	    a block with us know of no such vote, of no other home with the key, and of no other
 //	    process with our network key. What speaks against us must be proven. A vote of the key
 //	    that this home did not make ends Run at any time.
+//	C9  The engine's validators are the ledger's, two blocks later, on every node, after any
+//	    crash: what a block changes follows from the state before it and the block alone, and
+//	    is noted on disk before the ledger has the block.
 //
 // # Snapshots
 //
@@ -54,7 +57,8 @@
 // The AppHash after a block is in the header of the next, and more than two thirds of the
 // validators sign that. Node.Proof and StoredProof find the header of a state; an Anchor
 // checks it on a machine that has nothing but the genesis document, whose GenesisHash is
-// all that has to be trusted.
+// all that has to be trusted. Where the validators have changed, the header comes with the
+// changes, each signed by those before it (see Change); they are kept apart from the blocks.
 //
 // # Goroutines and locks
 //

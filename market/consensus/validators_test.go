@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cometbft/cometbft/crypto"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/store"
 )
 
 // household makes the node a home of its own: the household that brings its network key.
@@ -186,8 +191,20 @@ func TestValidatorsChange(t *testing.T) {
 		s.awaitVote(n[0], all, s.homes[0], n[3].validatorKey(t), true)
 		prove(3 + i)
 	}
-	s.submit(n[0], s.approved(ledger.SetValidator{Number: 5, Household: s.homes[2].id, Key: n[2].validatorKey(t), Remove: true}))
+	// Node 2's key is in two hands: both sign, which the engine proves, and it is struck.
+	s.equivocate(t, n[0], n[2])
+	struck := func(st *ledger.State) bool { return st.FaultOf(n[2].validatorKey(t)) == ledger.FaultStruck }
+	await(t, 90*time.Second, "node 2 is struck", func() (is bool) {
+		s.submit(n[0], s.preference(s.homes[0])) // evidence alone makes no block
+		s.awaitState("preference committed", all, s.preferred(s.homes[0]))
+		n[0].Read(func(st *ledger.State) { is = struck(st) })
+		return is
+	})
+	s.awaitState("struck", all, struck)
 	s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), false)
+	if err := n[0].Submit(t.Context(), s.vote(s.homes[2], n[2], 5)); !isRefusal(err, ledger.CodeBadKey) {
+		t.Errorf("its key is given a vote again: %v", err)
+	}
 	prove(5)
 
 	// Four are left; of the five that there were, three would not be enough.
@@ -214,6 +231,7 @@ func TestValidatorsChange(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.checkedSets(t, n[0])
 	for _, m := range []*member{n[0], n[4]} {
 		height, hash := m.book.tip()
 		h, err := StoredProof(m.cfg.Home, height, hash)
@@ -226,6 +244,42 @@ func TestValidatorsChange(t *testing.T) {
 		if at, pending := m.ChangesPending(); pending {
 			t.Errorf("%s: the header of block %d is not kept", m.name, at)
 		}
+	}
+}
+
+// equivocate signs two votes of one block with a node's validator key and gives both to the
+// evidence pool of another node's engine.
+func (s *street) equivocate(t *testing.T, via, m *member) {
+	t.Helper()
+	key, err := loadKey(m.cfg.ValidatorKeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := via.engine.Load()
+	height := e.node.BlockStore().Height() - 1
+	set, err := e.states.LoadValidators(height)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := e.node.BlockStore().LoadBlockMeta(height).Header.Time
+	index, _ := set.GetByAddress(key.Address)
+	vote := func(block string) *types.Vote {
+		hash := crypto.Sha256([]byte(block))
+		v := &types.Vote{
+			Type: cmtproto.PrecommitType, Height: height, Timestamp: at, ValidatorAddress: key.Address, ValidatorIndex: index,
+			BlockID: types.BlockID{Hash: hash, PartSetHeader: types.PartSetHeader{Total: 1, Hash: hash}},
+		}
+		if v.Signature, err = key.PrivKey.Sign(types.VoteSignBytes(s.chain, v.ToProto())); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	evidence, err := types.NewDuplicateVoteEvidence(vote("one"), vote("another"), at, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.node.EvidencePool().AddEvidence(evidence); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -265,6 +319,58 @@ func (s *street) sameTurns(t *testing.T, m *member, a *Anchor) {
 			if !bytes.Equal(set.Hash(), want.Hash()) || set.GetProposer().Address.String() != want.GetProposer().Address.String() {
 				t.Fatalf("block %d: validators %v, want %v", h+int64(i), set, want)
 			}
+		}
+	}
+}
+
+// checkedSets: the check of a stopped node derives the sets again, and finds what is not as
+// its blocks say.
+func (s *street) checkedSets(t *testing.T, m *member) {
+	t.Helper()
+	blocks := func(yield func(store.Committed, error) bool) {
+		for b, err := range Blocks(m.cfg.Home) {
+			if !yield(store.Committed{Height: b.Height, Block: b.Block, AppHash: b.AppHash}, err) {
+				return
+			}
+		}
+	}
+	check := func() (store.Report, []error) {
+		r, err := store.Check(LedgerFile(m.cfg.Home), s.chain, s.genesis, blocks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, CheckChanges(m.cfg.Home, s.doc, &r)
+	}
+	if r, bad := check(); !r.OK() || len(bad) > 0 || len(r.Sets) != 5 {
+		t.Fatalf("%v, %v, %d changes, want 5", r.Differences, bad, len(r.Sets))
+	}
+	files, err := filepath.Glob(filepath.Join(changesDir(m.cfg.Home), "*.json"))
+	if err != nil || len(files) != 5 {
+		t.Fatalf("%d files, %v, want one for each change", len(files), err)
+	}
+	file := files[1]
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(good, []byte(`"signature":"`)) + 20
+	for name, bend := range map[string]func() error{
+		"gone":    func() error { return os.Remove(file) },
+		"another": func() error { return os.WriteFile(file, bytes.Replace(good, good[at:at+1], []byte("x"), 1), 0o600) },
+		"swapped": func() error { return os.Rename(files[2], file) },
+	} {
+		third, err := os.ReadFile(files[2])
+		if err == nil {
+			err = bend()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, bad := check(); len(bad) == 0 {
+			t.Errorf("%s: the check finds nothing: %v", name, r.Differences)
+		}
+		if err := errors.Join(os.WriteFile(file, good, 0o600), os.WriteFile(files[2], third, 0o600)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

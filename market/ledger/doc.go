@@ -31,20 +31,30 @@
 //	L10 Months are what their Settlements come to: number, hash chain, energy and
 //	    money. A closed Month never changes.
 //
+//	L11 A gateway's keys hold as long as its household has not named others: after a SetDevice
+//	    the old device key signs nothing, of whatever kind, and the old network key is no
+//	    member's. The zero key is nobody's.
+//	L12 Who has left takes no part from a named Interval on, is settled up to it, and is a
+//	    member until its last month is closed.
+//	L13 There is always a validator, a household has one vote at most, and all votes are
+//	    equal. Whoever follows Delta.Validators has the set that State.Validators says. A key
+//	    that has signed two blocks of one height is no validator's again.
+//
 // State.Audit looks for violations of these in a state.
 //
 // # Who may do what
 //
-// A household's device orders, reports and prefers. Officers of the cooperative approve
-// members, meters and their replacement, memberships and corrections, and decide rules and
-// network, as many as the rules say. A grid operator sets Envelopes. The keys of officers and operators are
+// A household's device orders, reports and prefers; its cold key puts another device in its
+// place; either ends its membership. Officers of the cooperative approve members, meters and
+// their replacement, memberships and corrections, exclude, and decide rules, network and
+// validators, as many as the rules say. A grid operator sets Envelopes. The keys of officers and operators are
 // the genesis's.
 //
 // # Where what is
 //
 // tx_*.go: a kind of transaction each. charter.go: what holds for an Interval. close.go:
 // gates and clearing. settle.go: settlements and corrections. history.go: what is kept of
-// them, and the proofs. network.go, rules.go, records.go: the words.
+// them, and the proofs. validators.go: who commits blocks. network.go, rules.go, records.go: the words.
 //
 // # Bytes
 //

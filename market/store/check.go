@@ -45,8 +45,16 @@ type Report struct {
 	// Followed counts blocks that were compared with the file by the AppHash in their
 	// headers alone, because the state before them is not there any more.
 	Followed int64
+	// Sets are the validators after each block that changed them, of those replayed.
+	Sets []SetChange
 	// Differences is empty if all is well.
 	Differences []Difference
+}
+
+// SetChange is a block that changed the validators.
+type SetChange struct {
+	Height int64
+	Keys   []ledger.Key // of all after it, sorted
 }
 
 // OK says whether nothing was found.

@@ -94,6 +94,13 @@ func (r *replayer) take(b Committed) bool {
 	c.compareBlock(r.db, b.Height, delta.AppHash())
 	c.compareHistory(r.db, b.Height, delta.History)
 	r.state.Absorb(delta)
+	if len(delta.Validators) > 0 {
+		set := SetChange{Height: b.Height}
+		for _, v := range r.state.Validators() {
+			set.Keys = append(set.Keys, v.Key)
+		}
+		c.report.Sets = append(c.report.Sets, set)
+	}
 	r.last = b.Height
 	c.report.Replayed = r.last
 	return true

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 )
 
 // ChangesQuestion asks for the changes named by headers behind a block.
@@ -20,15 +22,15 @@ type ChangesAnswer struct {
 	Changes [][]byte // each a Change as JSON, which proves itself
 }
 
-func answerChanges(_ context.Context, n *Node, _ ed25519.PublicKey, q *ChangesQuestion) (*ChangesAnswer, error) {
+func answerChanges(ctx context.Context, n *Node, _ ed25519.PublicKey, q *ChangesQuestion) (*ChangesAnswer, error) {
 	e := n.engine.Load()
 	if e == nil {
 		return nil, ErrClosed
 	}
 	all, err := n.changes.wayTo(e.node.BlockStore().Height()+1, e.node.BlockStore())
 	if err != nil {
-		n.log.Warn("changes of the validators not given", "err", err)
-		return nil, fmt.Errorf("the changes cannot be read here")
+		n.log.WarnContext(ctx, "changes of the validators not given", "err", err)
+		return nil, errors.New("the changes cannot be read here")
 	}
 	a := &ChangesAnswer{Changes: [][]byte{}}
 	size := 0
@@ -78,7 +80,7 @@ func (a *Anchor) moreChanges(ctx context.Context, ask Ask, provider string, way 
 		if len(way)+len(answer.Changes) > MaxChanges {
 			return way, fmt.Errorf("%w: more than %d changes", ErrAnswer, MaxChanges)
 		}
-		next := way[:len(way):len(way)]
+		next := slices.Clip(way)
 		for _, raw := range answer.Changes {
 			c, err := decodeChange(raw)
 			if err != nil {

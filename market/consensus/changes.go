@@ -109,7 +109,7 @@ func (c *changeBook) read(height int64) (*noteFile, error) {
 	if info.Size() > maxChangeFile {
 		return nil, fmt.Errorf("%w: %s has %d bytes, want at most %d", ErrCorrupt, file, info.Size(), maxChangeFile)
 	}
-	raw, err := os.ReadFile(file)
+	raw, err := os.ReadFile(file) //nolint:gosec // the node's own folder
 	if err != nil {
 		return nil, fmt.Errorf("reading changes of validators: %w", err)
 	}
@@ -184,9 +184,9 @@ func (c *changeBook) decided(height int64, updates []ledger.ValidatorUpdate) err
 // before is the set that block h changes: that of the change before it. The caller holds
 // the lock.
 func (c *changeBook) before(height int64) []ledger.Key {
-	for i := len(c.all) - 1; i >= 0; i-- {
-		if c.all[i].height < height {
-			return c.all[i].next
+	for _, n := range slices.Backward(c.all) {
+		if n.height < height {
+			return n.next
 		}
 	}
 	return c.first

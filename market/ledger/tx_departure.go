@@ -109,9 +109,9 @@ func (x *Depart) signer(d *draft, tx *Tx) (Key, *Refusal) {
 			return Key{}, refusal
 		}
 		return h.Key, nil
-	default:
-		return d.deviceOf(tx)
+	case DepartByDevice:
 	}
+	return d.deviceOf(tx)
 }
 
 func (x *Depart) verify(d *draft, tx *Tx) *Refusal {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"slices"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -123,10 +124,8 @@ func (d *draft) useOf(key Key) string {
 		keys  []Key
 		words string
 	}{{g.Officers, "an officer's key"}, {g.Operators, "a grid operator's key"}, {g.Founders, "a founder's network key"}} {
-		for _, k := range list.keys {
-			if k == key {
-				return list.words
-			}
+		if slices.Contains(list.keys, key) {
+			return list.words
 		}
 	}
 	if v, ok := d.validator(key); ok {

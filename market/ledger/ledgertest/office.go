@@ -72,9 +72,9 @@ func (c *Community) Leave(h *Home, from market.Interval, by ledger.DepartBy, n i
 		return d.Sign(ChainID, h.ID, c.Officers[0])
 	case ledger.DepartByHousehold:
 		return d.Sign(ChainID, h.ID, h.Household)
-	default:
-		return d.Sign(ChainID, h.ID, h.Device)
+	case ledger.DepartByDevice:
 	}
+	return d.Sign(ChainID, h.ID, h.Device)
 }
 
 // Vote makes the change that gives the home a vote with a key, sent by the first officer

@@ -223,11 +223,11 @@ func (h *Host) dropDead(ctx context.Context, c network.Conn) {
 	_, _ = rand.Read(nonce) // never fails, see crypto/rand
 	if ok && h.askRun(ctx, c, pub, nonce) != nil {
 		h.gate.rivals.note(id)
-		h.log.Info("a peer dials though its connection is alive", "peer", id.String())
+		h.log.InfoContext(ctx, "a peer dials though its connection is alive", "peer", id.String())
 		return
 	}
 	h.count.superseded.Add(1)
 	if err := c.Close(); err != nil {
-		h.log.Debug("closing superseded connection", "peer", id.String(), "err", err)
+		h.log.DebugContext(ctx, "closing superseded connection", "peer", id.String(), "err", err)
 	}
 }

@@ -112,7 +112,7 @@ func stepOf(v *types.Vote) step { return voteStep(v.Height, v.Round, v.Type) }
 func voteIn(commit *types.Commit, address types.Address) *types.Vote {
 	for i, s := range commit.Signatures {
 		if s.BlockIDFlag != types.BlockIDFlagAbsent && s.ValidatorAddress.String() == address.String() {
-			return commit.GetVote(int32(i)) //nolint:gosec // there are a few dozen validators
+			return commit.GetVote(int32(i))
 		}
 	}
 	return nil
@@ -133,22 +133,25 @@ func (n *Node) judgeWork(from p2p.ID, nonce [workNonce]byte, a *WorkAnswer) erro
 	if len(a.Same) > 0 && pub.VerifySignature(n.workMessage(nonce), a.Same) {
 		return fmt.Errorf("%w: home %s runs with the same validator key", ErrElsewhere, n.nameOf(from))
 	}
-	if len(a.Vote) == 0 {
-		return nil
-	}
-	var raw cmtproto.Vote
-	if raw.Unmarshal(a.Vote) != nil {
-		return nil
-	}
-	v, err := types.VoteFromProto(&raw)
-	if err != nil || v.Verify(n.doc.ChainID, pub) != nil {
-		return nil //nolint:nilerr // it proves nothing
+	v, ok := n.readVote(a.Vote)
+	if !ok {
+		return nil // there is none, or it proves nothing
 	}
 	if last := n.guard.signed(); stepOf(v).compare(last) > 0 {
 		return fmt.Errorf("%w: home %s has its vote for block %d, round %d, and this home has signed no further than block %d, round %d",
 			ErrElsewhere, n.nameOf(from), v.Height, v.Round, last.height, last.round)
 	}
 	return nil
+}
+
+// readVote reads a vote of our own validator key.
+func (n *Node) readVote(b []byte) (v *types.Vote, ok bool) {
+	var raw cmtproto.Vote
+	if len(b) == 0 || raw.Unmarshal(b) != nil {
+		return nil, false
+	}
+	v, err := types.VoteFromProto(&raw)
+	return v, err == nil && v.Verify(n.doc.ChainID, n.validator.Key.PubKey) == nil
 }
 
 // nameOf is how a home is called in an error: its pseudonym, or what the engine calls it.

@@ -242,7 +242,7 @@ func (q *inquiry) ask(ctx context.Context, key ed25519.PublicKey) (*WorkAnswer, 
 // from signing by a lie.
 func (q *inquiry) take(ctx context.Context, r reply) error {
 	q.busy[r.id] = false
-	if r.err != nil {
+	if r.answer == nil {
 		q.next[r.id] = time.Now().Add(clearPause)
 		q.n.log.DebugContext(ctx, "not told whether our validator key is at work elsewhere", "peer", string(r.id), "err", r.err)
 		return nil

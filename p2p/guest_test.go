@@ -38,7 +38,7 @@ func TestGuestAsks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close() //nolint:errcheck // the end of the test
+	defer v.Close()
 	if id, addr := v.At(); id != h.ID() || addr == "" {
 		t.Errorf("visiting %s at %q, want %s", id, addr, h.ID())
 	}
@@ -164,7 +164,7 @@ func TestGuestsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer v.Close() //nolint:errcheck // the end of the test
+		defer v.Close()
 		if k.Equal(keys[1]) {
 			busy := false
 			for range 200 {
@@ -216,7 +216,7 @@ func TestPeerAt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // the end of the test
+	defer l.Close()
 	go func() {
 		if c, err := l.Accept(); err == nil {
 			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n...........................")) // to whoever asks

@@ -149,8 +149,8 @@ func PeerAt(ctx context.Context, key ed25519.PrivateKey, address string) ([]stri
 	if err != nil {
 		return nil, err
 	}
-	defer raw.Close()                                          //nolint:errcheck // nothing was said on it
-	defer context.AfterFunc(ctx, func() { _ = raw.Close() })() //nolint:errcheck // ends what waits on it
+	defer raw.Close() //nolint:errcheck // nothing was said on it
+	defer context.AfterFunc(ctx, func() { _ = raw.Close() })()
 	const hello = "\x13/multistream/1.0.0\n\x07/noise\n"
 	if _, err := io.WriteString(raw, hello); err != nil {
 		return nil, fmt.Errorf("speaking to %s: %w", address, err)

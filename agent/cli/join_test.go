@@ -55,7 +55,7 @@ func rehearse(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	program, err := exec.LookPath(args[0])
 	ts.Check(err)
-	c := exec.Command(program, args[1:]...) //nolint:gosec,noctx // the script's own; it ends with its input
+	c := exec.Command(program, args[1:]...) // it ends with its input
 	c.Dir = ts.MkAbs(".")
 	in, err := c.StdinPipe()
 	ts.Check(err)

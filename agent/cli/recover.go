@@ -195,7 +195,7 @@ func (o *recoverOptions) freshRecovery() error {
 }
 
 func (o *recoverOptions) resume() error {
-	raw, err := os.ReadFile(filepath.Join(o.home, recoveringFile)) //nolint:gosec // the person's own folder
+	raw, err := os.ReadFile(filepath.Join(o.home, recoveringFile))
 	if err != nil {
 		return err
 	}

@@ -212,7 +212,7 @@ func (f *File) Signed(officer int) bool {
 	return slices.ContainsFunc(f.Approvals, func(a Approval) bool { return int(a.Officer) == officer }) //nolint:gosec // at most 64
 }
 
-// ErrSigned: the officer has signed already.
+// ErrSigned says that the officer has signed already.
 var ErrSigned = errors.New("has signed already")
 
 // Approve adds the signatures of the officer with that index.

@@ -219,7 +219,7 @@ func TestBadFiles(t *testing.T) {
 	if err := good.Write(path); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := os.ReadFile(path) //nolint:gosec // the test's own
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func FuzzFile(f *testing.F) {
 		if err := d.Write(path); err != nil {
 			f.Fatal(err)
 		}
-		raw, err := os.ReadFile(path) //nolint:gosec // the test's own
+		raw, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -130,7 +131,7 @@ func (d *Desk) Serve(ctx context.Context, from p2p.PeerID, raw []byte) ([]byte, 
 		r, err = &reply{Refused: refused}, nil
 	}
 	if err != nil {
-		d.opt.Log.Error("answering a guest", "err", err)
+		d.opt.Log.ErrorContext(ctx, "answering a guest", "err", err)
 		return nil, errors.New("this home cannot do it now")
 	}
 	return json.Marshal(r)
@@ -170,10 +171,8 @@ func (d *Desk) entitled(v visitor, h *market.HouseholdID) error {
 		return nil
 	}
 	if h != nil {
-		for _, user := range v.invitation.Used {
-			if user == *h {
-				return nil
-			}
+		if slices.Contains(v.invitation.Used, *h) {
+			return nil
 		}
 	}
 	switch i := v.invitation; i.State(d.opt.Now()) {
@@ -183,8 +182,9 @@ func (d *Desk) entitled(v visitor, h *market.HouseholdID) error {
 		return refuse(CodeExpired, "this invitation ended at %s; ask for a new one", i.Expires.Format(time.RFC3339))
 	case CodeUsed:
 		return errUsed
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (d *Desk) hello(v visitor, q *question) (*reply, error) {
@@ -260,10 +260,8 @@ func (d *Desk) mine(v visitor, q *question) (market.HouseholdID, error) {
 		return v.household, nil
 	}
 	if q.Household != nil {
-		for _, user := range v.invitation.Used {
-			if user == *q.Household {
-				return user, nil
-			}
+		if slices.Contains(v.invitation.Used, *q.Household) {
+			return *q.Household, nil
 		}
 	}
 	if err := d.entitled(v, q.Household); err != nil {

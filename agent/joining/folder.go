@@ -22,10 +22,10 @@ import (
 
 const (
 	invitationsFolder = "invitations"
-	// MaxInvitations bounds the invitations of one home, and MaxUses the households that may
-	// come with one.
+	// MaxInvitations bounds the invitations of one home.
 	MaxInvitations = 64
-	MaxUses        = 32
+	// MaxUses bounds the households that may come with one.
+	MaxUses = 32
 	// remembered is how long an invitation that is over is still told from an unknown one.
 	remembered   = 30 * 24 * time.Hour
 	maxFileBytes = 4 << 10
@@ -69,7 +69,7 @@ func (f Folder) Issue(node string, uses int, now, expires time.Time) (*Issued, e
 	}
 	i.Secret = hex.EncodeToString(i.secret[:])
 	i.ID = idOf(i.secret)
-	raw, err := json.MarshalIndent(i, "", "  ")
+	raw, err := json.MarshalIndent(i, "", "  ") //nolint:gosec // the file is where the secret is kept, mode 0600
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func (f Folder) forget(i *Issued) {
 	_ = os.Remove(filepath.Join(f.dir, i.ID+".json"))
 }
 
-// ErrUnknown: there is no such invitation.
+// ErrUnknown says that there is no such invitation.
 var ErrUnknown = errors.New("no such invitation")
 
 // Revoke ends an invitation before its time. Revoking it again is no error.

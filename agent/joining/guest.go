@@ -20,13 +20,13 @@ import (
 )
 
 var (
-	// ErrGenesis: the home has another community than the invitation names.
+	// ErrGenesis says that the home has another community than the invitation names.
 	ErrGenesis = errors.New("another community")
-	// ErrProof: what answers does not know the invitation.
+	// ErrProof says that what answers does not know the invitation.
 	ErrProof = errors.New("not the inviting home")
-	// ErrClock: the clocks of this machine and of the home differ.
+	// ErrClock says that the clocks of this machine and of the home differ.
 	ErrClock = errors.New("clocks differ")
-	// ErrNobody: no home could be reached.
+	// ErrNobody says that no home could be reached.
 	ErrNobody = errors.New("no home can be reached")
 )
 

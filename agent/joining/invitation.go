@@ -96,19 +96,19 @@ func (i *Invitation) Text() (string, error) {
 	if len(i.Nodes) < 1 || len(i.Nodes) > maxNodes {
 		return "", fmt.Errorf("writing invitation: got %d homes, want 1 to %d", len(i.Nodes), maxNodes)
 	}
-	b.WriteByte(byte(len(i.Nodes)))
+	b.WriteByte(byte(len(i.Nodes))) //nolint:gosec // at most 4
 	for _, n := range i.Nodes {
 		if len(n.Network) != ed25519.PublicKeySize || len(n.Addresses) < 1 || len(n.Addresses) > maxAddresses {
 			return "", fmt.Errorf("writing invitation: got %d addresses, want 1 to %d", len(n.Addresses), maxAddresses)
 		}
 		b.Write(n.Network)
-		b.WriteByte(byte(len(n.Addresses)))
+		b.WriteByte(byte(len(n.Addresses))) //nolint:gosec // at most 8
 		for _, s := range n.Addresses {
 			a, err := ma.NewMultiaddr(s)
 			if err != nil || len(a.Bytes()) > maxAddress {
 				return "", fmt.Errorf("writing invitation: address %.80q: want a multiaddr of at most %d bytes", s, maxAddress)
 			}
-			b.WriteByte(byte(len(a.Bytes())))
+			b.WriteByte(byte(len(a.Bytes()))) //nolint:gosec // at most 60
 			b.Write(a.Bytes())
 		}
 	}

@@ -304,7 +304,7 @@ func recoverGateway(t *testing.T, h *home, n *newcomer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.Close() //nolint:errcheck // the end of the test
+	defer g.Close()
 	if _, err := g.Hello(t.Context(), nil, h.time); err != nil {
 		t.Fatal(err)
 	}

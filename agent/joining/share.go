@@ -83,7 +83,7 @@ func Combine(shares []*Share, household func(seed [32]byte) market.HouseholdID) 
 	parts := make([]paper.Share, len(shares))
 	for i, s := range shares {
 		if n := min(len(s.Label), len(shares[0].Label)); !bytes.Equal(s.Label[:n], shares[0].Label[:n]) {
-			return seed, fmt.Errorf("%w: share %d is of household %x..., share %d of household %x...",
+			return seed, fmt.Errorf("%w: share %d is of household %x, share %d of household %x",
 				paper.ErrShares, shares[0].Number, shares[0].Label[:shareLabel], s.Number, s.Label[:shareLabel])
 		}
 		parts[i] = s.Share

@@ -18,8 +18,8 @@ func newField(bits int, polynomial int) *field {
 	order := 1<<bits - 1
 	f := &field{bits: bits, exp: make([]uint16, 2*order), log: make([]uint16, order+1)}
 	for i, x := 0, 1; i < order; i++ {
-		f.exp[i], f.exp[i+order] = uint16(x), uint16(x) //nolint:gosec // below 2^11
-		f.log[x] = uint16(i)                            //nolint:gosec // below 2^11
+		f.exp[i], f.exp[i+order] = uint16(x), uint16(x) // below 2^11
+		f.log[x] = uint16(i)                            // below 2^11
 		if x <<= 1; x > order {
 			x ^= polynomial
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func Letters(prefix string, data []byte) string {
 	if len(data) > MaxLetters {
 		panic(fmt.Sprintf("paper: %d bytes, want at most %d", len(data), MaxLetters)) // the caller's bound
 	}
-	symbols := append([]uint16{uint16(len(data))}, letterField.pack(append(data[:len(data):len(data)], sum(prefix, data)...))...) //nolint:gosec // at most 512
+	symbols := append([]uint16{uint16(len(data))}, letterField.pack(append(slices.Clip(data), sum(prefix, data)...))...) //nolint:gosec // at most 512
 	var b strings.Builder
 	b.WriteString(prefix)
 	b.WriteByte(':')
@@ -151,7 +152,7 @@ func explainLetters(prefix string, values []byte) error {
 
 // wrongPair names the letter, or both, that make a symbol wrong.
 func wrongPair(prefix string, values []byte, at int, right uint16) error {
-	want := []byte{byte(right >> 5), byte(right & 31)}
+	want := []byte{byte(right >> 5), byte(right & 31)} //nolint:gosec // a symbol has ten bits
 	got := values[2*at : 2*at+2]
 	mended := append([]byte(nil), values...)
 	copy(mended[2*at:], want)

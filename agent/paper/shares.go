@@ -45,7 +45,7 @@ func Split(secret [32]byte, n, need int, random io.Reader) ([]Share, error) {
 	return shares, nil
 }
 
-// ErrShares: these shares do not give a secret.
+// ErrShares says that these shares do not give a secret.
 var ErrShares = errors.New("shares")
 
 // Combine finds the secret. Shares of different secrets give a wrong one: who combines

@@ -15,7 +15,7 @@ var (
 	index = func() map[string]uint16 {
 		m := make(map[string]uint16, len(list))
 		for i, w := range list {
-			m[w] = uint16(i) //nolint:gosec // below 2048
+			m[w] = uint16(i) // below 2048
 		}
 		return m
 	}()
@@ -156,8 +156,8 @@ func SeedOf(words []string) (seed [32]byte, err error) {
 // Differ names the first word that is another than it should be; for those who know what
 // the words have to be.
 func Differ(got, want []string) error {
-	for i := range min(len(got), len(want)) {
-		if got[i] != want[i] {
+	for i, word := range want {
+		if i < len(got) && got[i] != word {
 			return &Mistake{Place: fmt.Sprintf("word %d", i+1), Got: shorten(got[i]), Text: "is not the word that was shown"}
 		}
 	}

@@ -80,7 +80,7 @@ inviting home is with --at, or be on its local network.`,
 	f.StringVar(&o.MeterKey, "meter-key", "", "public key of a meter that signs its readings, in hexadecimal")
 	f.StringVar(&o.Page, "page", "127.0.0.1:8600", "host:port of the page")
 	f.IntVar(&o.Port, "network-port", 8602, "TCP and UDP port of the network")
-	f.BoolVar(&o.wordsLater, "words-later", false, "do not show the recovery words now; `commonwatt keys backup` does")
+	f.BoolVar(&o.wordsLater, "words-later", false, "do not show the recovery words now; 'commonwatt keys backup' does")
 	f.BoolVar(&o.showWords, "show-words", false, "show the recovery words although the output is no terminal")
 	f.BoolVar(&o.noWait, "no-wait", false, "ask for admission and leave; join again goes on")
 	return c

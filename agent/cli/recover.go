@@ -36,7 +36,7 @@ func (o *ownership) flags(c *cobra.Command) {
 	f.BoolVar(&o.words, "words", false, "ask for the recovery words")
 	f.StringArrayVar(&o.shares, "share", nil, "a share, as text or words in quotes; as many as are needed")
 	f.StringVar(&o.at, "at", "", "where a home of the community is: HOST[:PORT], or an invitation (required)")
-	f.StringVar(&o.trust, "trust", "", "genesis hash of the community, if you know it; a neighbour's `commonwatt status` shows it")
+	f.StringVar(&o.trust, "trust", "", "genesis hash of the community, if you know it; a neighbour's 'commonwatt status' shows it")
 }
 
 // key finds the household's key.

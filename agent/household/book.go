@@ -81,7 +81,10 @@ func (b *book) refresh() error {
 	if settled == b.settled {
 		return nil
 	}
-	lines, err := b.read(settled-b.settled, b.oldest, first)
+	lines, carried, err := b.read(settled-b.settled, b.oldest, first)
+	if err == nil {
+		err = b.carry(carried)
+	}
 	if err == nil {
 		for _, s := range lines {
 			if err = b.add(s); err != nil {
@@ -98,7 +101,7 @@ func (b *book) refresh() error {
 	if err != nil {
 		return fmt.Errorf("reading the account: %w", err)
 	}
-	if uint64(len(lines)) != settled-b.settled {
+	if uint64(len(lines))+linesOf(carried) != settled-b.settled {
 		return nil // the disk is ahead of the state, which follows at once
 	}
 	b.settled, b.oldest, b.balance = settled, oldest, balance
@@ -118,8 +121,9 @@ func changeable(r *ledger.IntervalRecord, id market.HouseholdID) bool {
 
 // read returns the settlements that are not in the sums yet, want of them. It looks from
 // an Interval on, and if they are not all there, from the first that is not final on. More
-// than want are there if the disk is ahead of the state.
-func (b *book) read(want uint64, from, first market.Interval) ([]*ledger.Settlement, error) {
+// than want are there if the disk is ahead of the state. Of months whose lines are not kept
+// any more it returns what they came to; that happens at the first reading only.
+func (b *book) read(want uint64, from, first market.Interval) ([]*ledger.Settlement, []ledger.Month, error) {
 	for {
 		var lines []*ledger.Settlement
 		err := b.ledger.Settlements(b.id, from, func(s *ledger.Settlement) bool {
@@ -128,18 +132,74 @@ func (b *book) read(want uint64, from, first market.Interval) ([]*ledger.Settlem
 			}
 			return true
 		})
-		switch {
+		switch n := uint64(len(lines)); {
 		case err != nil:
-			return nil, err
-		case uint64(len(lines)) > want:
-			return nil, nil
-		case uint64(len(lines)) == want:
-			return lines, nil
+			return nil, nil, err
+		case n > want:
+			return nil, nil, nil
+		case n == want:
+			return lines, nil, nil
+		case b.settled == 0:
+			carried, err := b.pruned(want - n)
+			return lines, carried, err
 		case from <= first:
-			return nil, fmt.Errorf("the history has %d settlements from interval %d on, want %d", len(lines), from, want)
+			return nil, nil, fmt.Errorf("the history has %d settlements from interval %d on, want %d", n, from, want)
 		}
 		from = first
 	}
+}
+
+// pruned returns the oldest months, which have as many lines as are not kept any more: lines
+// go by whole months, the oldest first.
+func (b *book) pruned(missing uint64) ([]ledger.Month, error) {
+	months, err := b.ledger.Months(b.id)
+	if err != nil {
+		return nil, err
+	}
+	for i := range months {
+		if linesOf(months[:i+1]) == missing {
+			return months[:i+1], nil
+		}
+	}
+	return nil, fmt.Errorf("the history lacks %d settlements, and its closed months do not have as many", missing)
+}
+
+func linesOf(months []ledger.Month) (n uint64) {
+	for i := range months {
+		n += months[i].Lines
+	}
+	return n
+}
+
+// carry puts months without lines into the sums. What a month earned and spent with one
+// counterpart is one amount there; balance = earned - spent all the same (H6).
+func (b *book) carry(months []ledger.Month) error {
+	for i := range months {
+		m := &months[i]
+		for _, amount := range []market.Money{m.Market, m.Supplier, m.Cooperative} {
+			side := &b.total.earned
+			if amount < 0 {
+				side, amount = &b.total.spent, -amount
+			}
+			sum, err := side.Add(amount)
+			if err != nil {
+				return err
+			}
+			*side = sum
+		}
+		saved, err := m.Net()
+		if err == nil {
+			saved, err = saved.Add(m.Alone)
+		}
+		if err == nil && b.total.savedKnown {
+			b.total.saved, err = b.total.saved.Add(saved)
+		}
+		if err != nil {
+			return err
+		}
+		b.total.settlements += int64(m.Lines) //nolint:gosec // corrections among them: which they are is not kept
+	}
+	return nil
 }
 
 func (b *book) add(s *ledger.Settlement) (err error) {

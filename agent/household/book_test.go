@@ -105,12 +105,53 @@ func TestBookIsOfOneState(t *testing.T) {
 	r.until(on(8, 31))
 	// The disk has two more. A state that is of one more has to wait for the other.
 	for want, found := range map[uint64]int{1: 0, 2: 2} {
-		if lines, err := b.read(want, b.oldest, 0); err != nil || len(lines) != found {
+		if lines, _, err := b.read(want, b.oldest, 0); err != nil || len(lines) != found {
 			t.Errorf("of 2 more, want %d: got %d, %v, want %d", want, len(lines), err, found)
 		}
 	}
-	if _, err := newBook(r.home.id, r.town, r.home.rules).read(settled+100, 0, 0); err == nil {
+	if _, _, err := newBook(r.home.id, r.town, r.home.rules).read(settled+100, 0, 0); err == nil {
 		t.Error("a history that lacks settlements is not noticed")
+	}
+}
+
+// A home whose lines of closed months are gone starts with what those months came to: the
+// balance is the state's, and what it saved is what it was (H6).
+func TestBookOfPrunedMonths(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *townOptions) {
+		o.rules = func(rules *ledger.Rules) { rules.ReportDeadlineS, rules.CorrectionWindowS = 3600, 6*3600 }
+	})
+	r.register()
+	r.until(time.Date(2026, time.July, 1, 14, 0, 0, 0, time.UTC))
+	whole := newBook(r.home.id, r.town, r.home.rules)
+	if err := whole.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	months, err := r.Months(r.home.id)
+	if err != nil || len(months) != 1 || months[0].Lines < 800 {
+		t.Fatalf("closed months %+v, %v, want June", months, err)
+	}
+	if n, err := r.store.Prune(months[0].Month); err != nil || n == 0 {
+		t.Fatalf("pruned %d lines, %v", n, err)
+	}
+	pruned := newBook(r.home.id, r.town, r.home.rules)
+	if err := pruned.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	was, is := whole.total, pruned.total
+	if pruned.balance != whole.balance || is.earned-is.spent != was.earned-was.spent || is.saved != was.saved || pruned.settled != whole.settled {
+		t.Errorf("got balance %d, %+v; with all lines it was %d, %+v", pruned.balance, is, whole.balance, was)
+	}
+	if is.earned-is.spent != pruned.balance || is.saved == 0 {
+		t.Errorf("balance %d is not %d - %d, or nothing was saved", pruned.balance, is.earned, is.spent)
+	}
+	if len(pruned.lines) == 0 || len(pruned.lines) >= len(whole.lines) {
+		t.Errorf("%d lines are kept of %d", len(pruned.lines), len(whole.lines))
+	}
+	r.restart() // the home itself
+	r.until(time.Date(2026, time.July, 1, 15, 0, 0, 0, time.UTC))
+	if s := r.draw(); s.Account.Balance == nil || *s.Account.Balance != *s.Account.Earned-*s.Account.Spent {
+		t.Errorf("after a restart the page shows %+v", s.Account)
 	}
 }
 

@@ -46,6 +46,8 @@ type Chain interface {
 type History interface {
 	Settlements(h market.HouseholdID, from market.Interval, f func(*ledger.Settlement) bool) error
 	Results(from market.Interval, f func(*ledger.MarketResult) bool) error
+	// Months are the household's closed months, oldest first; their lines may be gone.
+	Months(h market.HouseholdID) ([]ledger.Month, error)
 }
 
 // Options are what New needs; all are required save Peers and the times.

@@ -254,6 +254,8 @@ func (tw *town) Settlements(h market.HouseholdID, from market.Interval, f func(*
 	return tw.store.Settlements(h, from, f)
 }
 
+func (tw *town) Months(h market.HouseholdID) ([]ledger.Month, error) { return tw.store.Months(h) }
+
 func (tw *town) Results(from market.Interval, f func(*ledger.MarketResult) bool) error {
 	return tw.store.Results(from, f)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -140,17 +139,20 @@ func (p *proposal) vote(m *decision.Validator, now api.Community) error {
 		return err
 	}
 	keyFile, _ := household.ValidatorKeyFiles(p.home)
-	key, err := consensus.LoadValidatorPrivateKey(keyFile)
+	key, err := consensus.LoadValidatorKey(keyFile)
 	if err != nil {
 		return &problem{exitUsage, err, "a home of role light has none: say `role: replica` in its " + household.ConfigFile + " first, and start it"}
 	}
-	public := ledger.KeyOf(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // an Ed25519 key
+	public := ledger.KeyOf(key)
 	if own.Validator == public.String() {
 		return usagef("--home: this home is a validator with this key already")
 	}
-	body := ledger.SetValidator{Number: m.Number, Household: id, Key: public}
 	m.Household, m.Key = id.String(), public.String()
-	m.Possession = hex.EncodeToString(ed25519.Sign(key, body.PossessionBytes(now.Name)))
+	possession, err := consensus.ProveValidatorKey(keyFile, now.Name, ledger.SetValidator{Number: m.Number, Household: id, Key: public})
+	if err != nil {
+		return err
+	}
+	m.Possession = hex.EncodeToString(possession)
 	return nil
 }
 

@@ -283,16 +283,6 @@ func LoadValidatorKey(keyFile string) (ed25519.PublicKey, error) {
 	return ed25519.PublicKey(key.PrivKey.PubKey().Bytes()), nil
 }
 
-// LoadValidatorPrivateKey returns the private key of a validator key file, with which its home
-// shows that it has it (ledger.SetValidator). Nothing but that and the engine signs with it.
-func LoadValidatorPrivateKey(keyFile string) (ed25519.PrivateKey, error) {
-	key, err := loadKey(keyFile)
-	if err != nil {
-		return nil, err
-	}
-	return ed25519.PrivateKey(key.PrivKey.Bytes()), nil
-}
-
 // loadValidator reads what NewValidatorKey wrote. The engine's own function for it ends
 // the process when a file is missing or broken.
 func loadValidator(keyFile, stateFile string) (*privval.FilePV, error) {

@@ -120,15 +120,21 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 	return explain(err, cfg, dir)
 }
 
+// keysProblem says how a home comes by keys that it has not; what is wrong with keys that are
+// there, the error says itself.
+func keysProblem(err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrNotExist) {
+		hint = "`commonwatt join` or `commonwatt init` makes a home's keys"
+	}
+	return &problem{exitUsage, err, hint}
+}
+
 // open prepares all rooms. What was opened before an error is closed by close.
 func (g *gateway) open(version string) error {
 	keys, err := household.LoadKeys(g.dir)
 	if err != nil {
-		hint := ""
-		if errors.Is(err, fs.ErrNotExist) {
-			hint = "`commonwatt join` or `commonwatt init` makes a home's keys"
-		}
-		return &problem{exitUsage, err, hint}
+		return keysProblem(err)
 	}
 	genesis, err := os.ReadFile(filepath.Join(g.dir, household.CommunityFile))
 	if err != nil {

@@ -35,7 +35,7 @@ func joinLedger(ctx context.Context, cfg household.Config, dir string, log *slog
 	}
 	keys, err := household.LoadKeys(dir)
 	if err != nil {
-		return &problem{exitUsage, err, "`commonwatt init` makes a home's keys"}
+		return keysProblem(err)
 	}
 	genesis, err := os.ReadFile(filepath.Join(dir, household.CommunityFile)) //nolint:gosec // the home's own folder
 	if err != nil {

@@ -162,7 +162,7 @@ func (s *idle) configure(b *testing.B, meters string) {
 		c := household.Config{
 			Name: fmt.Sprintf("home-%d", i+1), Role: role, Clock: household.ClockTrusted, Access: household.AccessOpen,
 			Listen: household.ListenConfig{API: page, Network: network[i]},
-			Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: "eastron-sdm630", Address: meters, Unit: uint8(i + 1)}}, //nolint:gosec // six
+			Meters: []household.MeterConfig{{Role: household.RoleConnection, Definition: "eastron-sdm630", Address: meters, Unit: uint8(i + 1)}},
 		}
 		for n, address := range reached {
 			if n != i {

@@ -41,7 +41,7 @@ func TestConfigErrors(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"nothing wrong":              {"", "", ""},
 		"typo at the top":            {"role: validator", "rolle: validator", ":2: rolle: unknown key, want one of name, role, access, listen, peers, meters, controls, definitions, log, clock, readings_days, join, retention"},
-		"typo in a section":          {"  network:", "  netwrok:", ":5: listen.netwrok: unknown key, want one of api, network, hosts, tls, operations, port_mapping"},
+		"typo in a section":          {"  network:", "  networks:", ":5: listen.networks: unknown key, want one of api, network, hosts, tls, operations, port_mapping"},
 		"typo in a list":             {"    unit: 1", "    units: 1", ":15: meters[0].units: unknown key, want one of role, definition, address, unit, username, password_file, ca_file, cert_file, key_file, server_name"},
 		"no name":                    {`name: "Number 1"`, `name: ""`, `:1: name: got "", want 1 to 50 printable characters`},
 		"long name":                  {"Number 1", strings.Repeat("é", 51), `:1: name: got "` + strings.Repeat("é", 51) + `", want 1 to 50 printable characters`},

@@ -175,7 +175,7 @@ func (d *Desk) entitled(v visitor, h *market.HouseholdID) error {
 			return nil
 		}
 	}
-	switch i := v.invitation; i.State(d.opt.Now()) {
+	switch i := v.invitation; i.State(d.opt.Now()) { //nolint:exhaustive // the other codes are of answers, not of an invitation's state
 	case CodeRevoked:
 		return refuse(CodeRevoked, "this invitation was revoked by who gave it; ask them for a new one")
 	case CodeExpired:

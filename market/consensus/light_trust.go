@@ -132,7 +132,7 @@ func (l *Light) note(p Provider, err error) {
 func (l *Light) awaitNews(ctx context.Context) {
 	providers := l.providers()
 	providers = providers[:min(len(providers), submitTo)]
-	above, wait := l.now().height, uint32(min(max(l.cfg.Wait, 0), MaxWait)/time.Millisecond) //nolint:gosec // at most 20,000
+	above, wait := l.now().height, uint32(min(max(l.cfg.Wait, 0), MaxWait)/time.Millisecond)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	news := make(chan string, len(providers))

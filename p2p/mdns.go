@@ -2,6 +2,9 @@ package p2p
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -10,6 +13,38 @@ import (
 
 // mdnsRetry is how long to wait when there is no interface to announce on.
 const mdnsRetry = 30 * time.Second
+
+// A service tag is one label of DNS (RFC 1035, 2.3.1 and 2.3.4) before "._udp": at most 63
+// bytes of letters, digits and hyphens behind its underscore, and upper case is lower case.
+const (
+	tagPrefix = "_commonwatt-"
+	maxLabel  = 63
+	maxTag    = maxLabel - len(tagPrefix)
+	tagHash   = 5 // bytes of a hash in a tag
+	guestTags = "join-"
+)
+
+// ServiceTag is the Config.MDNS of a community. A name that can stand in a label does so as it
+// is. Of any other what can stand there is kept for people to read, and a hash of the whole
+// name keeps apart what that makes alike. So are names that would be a tag of guests.
+func ServiceTag(community string) string {
+	label := make([]byte, 0, len(community))
+	for _, c := range []byte(strings.ToLower(community)) {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			label = append(label, c)
+		case len(label) > 0 && label[len(label)-1] != '-':
+			label = append(label, '-')
+		}
+	}
+	name := strings.Trim(string(label), "-")
+	if name == "" || name != community || len(name) > maxTag || strings.HasPrefix(name, guestTags) {
+		sum := sha256.Sum256([]byte(community))
+		name = name[:min(len(name), maxTag-2*tagHash-1)]
+		name = strings.TrimLeft(fmt.Sprintf("%s-%x", strings.TrimRight(name, "-"), sum[:tagHash]), "-")
+	}
+	return tagPrefix + name + "._udp"
+}
 
 // found hands what mDNS finds to the dialer. Anybody on the local network may announce
 // anything, so strangers are dropped before they cost a dial.

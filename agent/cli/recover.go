@@ -29,6 +29,8 @@ type ownership struct {
 	shares []string
 	at     string
 	trust  string
+
+	known string // who says which community it is, of those above; empty: nobody
 }
 
 func (o *ownership) flags(c *cobra.Command) {
@@ -61,8 +63,14 @@ func (o *ownership) key(ctx context.Context, s streams) (ed25519.PrivateKey, []b
 		}
 	}
 	seed, err := joining.Combine(shares, func(seed [32]byte) market.HouseholdID { return householdOf(ed25519.NewKeyFromSeed(seed[:])) })
+	if need := int(shares[0].Need); err != nil && len(shares) < need {
+		return nil, nil, &problem{
+			exitUsage, fmt.Errorf("--share: %w", err),
+			fmt.Sprintf("%d shares together give the key: ask %d more of the neighbours who keep one, and name each with a --share of its own", need, need-len(shares)),
+		}
+	}
 	if err != nil {
-		return nil, nil, &problem{code: exitUsage, err: fmt.Errorf("--share: %w", err)}
+		return nil, nil, &problem{exitUsage, fmt.Errorf("--share: %w", err), "all have to be of one household and of one `commonwatt keys share`; compare them with the paper"}
 	}
 	return ed25519.NewKeyFromSeed(seed[:]), genesis, nil
 }
@@ -79,12 +87,15 @@ func (o *ownership) visit(ctx context.Context, key ed25519.PrivateKey, genesis [
 	if o.at == "" {
 		return nil, usagef("--at is missing: the address of any home of the community, or an invitation")
 	}
+	if genesis != nil {
+		o.known = "--share"
+	}
 	if o.trust != "" {
 		hash, err := parseTrust(o.trust)
 		if err != nil {
 			return nil, err
 		}
-		genesis = hash[:]
+		genesis, o.known = hash[:], "--trust"
 	}
 	if paper.HasPrefix(joining.Prefix, o.at) {
 		i, err := joining.ParseText(o.at)
@@ -96,7 +107,7 @@ func (o *ownership) visit(ctx context.Context, key ed25519.PrivateKey, genesis [
 			return nil, err
 		}
 		if genesis == nil {
-			genesis = i.Genesis[:]
+			genesis, o.known = i.Genesis[:], "the invitation"
 		}
 		return joining.VisitAsHousehold(ctx, key, genesis, addrs)
 	}
@@ -107,14 +118,16 @@ func (o *ownership) visit(ctx context.Context, key ed25519.PrivateKey, genesis [
 	return joining.VisitAsHousehold(ctx, key, genesis, addrs)
 }
 
-// explainOwner gives what can go wrong at the desk its words.
-func explainOwner(err error, key ed25519.PrivateKey) error {
+// explainVisit gives what can go wrong at the desk its words.
+func (o *ownership) explainVisit(err error, key ed25519.PrivateKey) error {
 	switch {
 	case err == nil, errors.As(err, new(*problem)):
 		return err
 	case errors.Is(err, joining.ErrNobody):
 		return &problem{exitFailed, err, fmt.Sprintf(
 			"does an agent run at --at, and is household %s a member of its community? wrong words that fit together give another household", householdOf(key))}
+	case errors.Is(err, joining.ErrGenesis) && o.known != "":
+		return &problem{exitFailed, err, "either " + o.known + " or --at is of another community: `commonwatt status` of a neighbour shows the genesis hash of its own"}
 	case errors.Is(err, joining.ErrClock):
 		return &problem{exitFailed, err, "set this machine's clock: `sudo timedatectl set-ntp true`"}
 	}
@@ -177,10 +190,10 @@ func (o *recoverOptions) run(ctx context.Context, s streams) error {
 	}
 	guest, err := o.ownership.visit(ctx, key, genesis)
 	if err != nil {
-		return explainOwner(err, key)
+		return o.explainVisit(err, key)
 	}
 	defer guest.Close() //nolint:errcheck // nothing is lost
-	return explainOwner(o.replace(ctx, guest, key, again, s), key)
+	return o.explainVisit(o.replace(ctx, guest, key, again, s), key)
 }
 
 // freshRecovery judges what was said before anything is made.
@@ -340,10 +353,10 @@ for the time until then.`,
 			}
 			guest, err := o.visit(ctx, key, genesis)
 			if err != nil {
-				return explainOwner(err, key)
+				return o.explainVisit(err, key)
 			}
 			defer guest.Close() //nolint:errcheck // nothing is lost
-			return explainOwner(revoke(ctx, guest, key, s), key)
+			return o.explainVisit(revoke(ctx, guest, key, s), key)
 		},
 	}
 	o.flags(c)

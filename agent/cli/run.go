@@ -195,7 +195,7 @@ func (g *gateway) openNode(keys *household.Keys, genesis []byte) (err error) {
 func (g *gateway) openHost(keys *household.Keys, chain string, member, guest func(ed25519.PublicKey) bool) (err error) {
 	mdns := ""
 	if g.cfg.Peers.MDNS {
-		mdns = "_commonwatt-" + chain + "._udp"
+		mdns = p2p.ServiceTag(chain)
 	}
 	g.host, err = p2p.New(p2p.Config{
 		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,

@@ -99,7 +99,7 @@ func askingHost(cfg household.Config, dir string, keys *household.Keys, genesis 
 	}
 	mdns := ""
 	if cfg.Peers.MDNS {
-		mdns = "_commonwatt-" + chain + "._udp"
+		mdns = p2p.ServiceTag(chain)
 	}
 	return p2p.New(p2p.Config{
 		Key: keys.Network, Listen: cfg.Listen.Network, Bootstrap: cfg.Peers.Bootstrap, MDNS: mdns,

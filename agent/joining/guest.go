@@ -202,8 +202,12 @@ func (g *Guest) Hello(ctx context.Context, household *market.HouseholdID, now fu
 func (g *Guest) checkHash(hash [32]byte) error {
 	for i := range g.bits {
 		if mask := byte(0x80) >> (i % 8); g.genesis[i/8]&mask != hash[i/8]&mask {
-			return fmt.Errorf("%w: the invitation is for the one whose genesis hash begins with %.*x, the home at %s has %x",
-				ErrGenesis, (g.bits+7)/8, g.genesis, g.At(), hash)
+			whose := "the invitation is for"
+			if g.secret == nil { // a household came, which may know the hash from elsewhere
+				whose = "want"
+			}
+			return fmt.Errorf("%w: %s the one whose genesis hash begins with %.*x, the home at %s has %x",
+				ErrGenesis, whose, (g.bits+7)/8, g.genesis, g.At(), hash)
 		}
 	}
 	return nil

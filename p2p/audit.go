@@ -86,16 +86,20 @@ func (h *Host) audit() {
 	}
 }
 
-// straighten ends the relayed connections of a peer that has had a direct one for a while:
-// what runs over them begins anew on that one.
+// straighten ends the relayed connections of a peer that has had a direct one for a while,
+// alive as they are: what runs over them begins anew on that one.
 func (h *Host) straighten(id peer.ID) {
 	conns := h.host.Network().ConnsToPeer(id)
 	if d := direct(conns); len(d) == 0 || time.Since(d[0].Stat().Opened) < straightAfter {
 		return
 	}
 	for _, c := range conns {
-		if relayed(c.RemoteMultiaddr()) {
-			h.gate.drop(c)
+		if relayed(c.RemoteMultiaddr()) { // not by dropDead, which keeps what is alive
+			h.spawn(func(ctx context.Context) {
+				if err := c.Close(); err != nil {
+					h.log.DebugContext(ctx, "closing relayed connection", "peer", id.String(), "err", err)
+				}
+			})
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package p2p
 
 import (
+	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 )
@@ -19,6 +21,12 @@ func (h *Host) LiftRate(id PeerID) {
 	if p, err := peer.Decode(string(id)); err == nil {
 		h.table.get(p).tunnels.SetLimit(rate.Inf)
 	}
+}
+
+// Relayed says whether a relayed connection with a peer is open, be there a better one or not.
+func (h *Host) Relayed(id PeerID) bool {
+	p, err := peer.Decode(string(id))
+	return err == nil && slices.ContainsFunc(h.host.Network().ConnsToPeer(p), func(c network.Conn) bool { return relayed(c.RemoteMultiaddr()) })
 }
 
 // SetConnOld says how old a connection must be to be superseded, while nobody dials.

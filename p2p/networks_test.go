@@ -34,6 +34,12 @@ type homeSettings struct {
 	Verbose     bool
 }
 
+// homePeer is what such a home says of a peer.
+type homePeer struct {
+	p2p.PeerInfo
+	Relayed bool // by one of its connections, be there a better one or not
+}
+
 // networkHome runs a home that prints its peers every 100 ms, one line of JSON each time,
 // and says every second on the topic where it is.
 func networkHome(settings string) error {
@@ -59,7 +65,11 @@ func networkHome(settings string) error {
 	out := json.NewEncoder(os.Stdout)
 	for tick := time.NewTicker(100 * time.Millisecond); ; {
 		<-tick.C
-		if err := out.Encode(h.Peers()); err != nil {
+		var peers []homePeer
+		for _, p := range h.Peers() {
+			peers = append(peers, homePeer{p, h.Relayed(p.ID)})
+		}
+		if err := out.Encode(peers); err != nil {
 			return err
 		}
 	}
@@ -71,14 +81,14 @@ type networkTest struct {
 	bed  *bed.Bed
 	keys map[string]ed25519.PrivateKey
 	mu   sync.Mutex
-	seen map[string]map[string]p2p.PeerInfo // home -> peer -> what it last said
+	seen map[string]map[string]homePeer // home -> peer -> what it last said
 	stop map[string]func()
 }
 
 func newNetworkTest(tb testing.TB, homes ...string) *networkTest {
 	n := &networkTest{
 		tb: tb, bed: bed.New(tb), keys: make(map[string]ed25519.PrivateKey),
-		seen: make(map[string]map[string]p2p.PeerInfo), stop: make(map[string]func()),
+		seen: make(map[string]map[string]homePeer), stop: make(map[string]func()),
 	}
 	for _, home := range homes {
 		n.keys[home] = newKey(tb)
@@ -129,12 +139,12 @@ func (n *networkTest) run(home string, s homeSettings) {
 	go func() {
 		defer close(done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var peers []p2p.PeerInfo
+			var peers []homePeer
 			if err := json.Unmarshal(lines.Bytes(), &peers); err != nil {
 				n.tb.Errorf("%s says %q: %v", home, lines.Text(), err)
 				return
 			}
-			now := make(map[string]p2p.PeerInfo)
+			now := make(map[string]homePeer)
 			for _, p := range peers {
 				p.Via = p2p.PeerID(names[p.Via])
 				now[names[p.ID]] = p
@@ -158,7 +168,7 @@ func (n *networkTest) run(home string, s homeSettings) {
 	n.tb.Cleanup(n.stop[home])
 }
 
-// path is how one home says that it reaches another; "" if it does not.
+// path is how one home says that it reaches another, and by nothing else; "" if it does not.
 func (n *networkTest) path(from, to string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -168,6 +178,8 @@ func (n *networkTest) path(from, to string) string {
 		return ""
 	case p.Path == p2p.PathRelayed:
 		return "relayed by " + string(p.Via)
+	case p.Relayed: // that connection is given up soon
+		return string(p.Path) + ", and by relay"
 	default:
 		return string(p.Path)
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// maxRate is the fastest that community time may run.
-const maxRate = 10_000
+// MaxRate is the fastest that community time may run.
+const MaxRate = 10_000
 
 // A Clock maps a computer's wall clock to community time:
 //
@@ -25,14 +25,20 @@ type Clock struct {
 // for a community of this name: only names that begin with "demo-" or "sim-"
 // may run at another rate than 1, so that no real one can be made to by mistake.
 func (c Clock) Validate(name string) error {
-	if c.Rate < 1 || c.Rate > maxRate {
-		return fmt.Errorf("clock: rate: got %d, want 1 to %d: %w", c.Rate, maxRate, ErrBadClock)
+	if c.Rate < 1 || c.Rate > MaxRate {
+		return fmt.Errorf("clock: rate: got %d, want 1 to %d: %w", c.Rate, MaxRate, ErrBadClock)
 	}
-	if c.Rate != 1 && !strings.HasPrefix(name, "demo-") && !strings.HasPrefix(name, "sim-") {
+	if c.Rate != 1 && !IsSimulated(name) {
 		return fmt.Errorf("clock: rate: got %d in community %q, want 1, or a name that begins with %q or %q: %w",
 			c.Rate, name, "demo-", "sim-", ErrBadClock)
 	}
 	return nil
+}
+
+// IsSimulated says whether a community of this name is a rehearsal, whose time may run at
+// another rate: it begins with "demo-" or "sim-".
+func IsSimulated(name string) bool {
+	return strings.HasPrefix(name, "demo-") || strings.HasPrefix(name, "sim-")
 }
 
 // Community returns the community time at a wall-clock instant, in UTC.

@@ -198,7 +198,10 @@ func create(dir string, file household.FoundingFile, s streams) error {
 		return err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	f.Epoch, f.Start, f.Dir = now, now, filepath.Join(dir, cooperativeFolder)
+	f.Start, f.Dir = now, filepath.Join(dir, cooperativeFolder)
+	if f.Epoch.IsZero() {
+		f.Epoch = now
+	}
 	for i, h := range file.Homes {
 		d, err := meter.FindDefinition("", h.Definition)
 		if err != nil {

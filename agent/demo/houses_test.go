@@ -1,6 +1,7 @@
 package demo_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -11,59 +12,80 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/commonwatt/commonwatt/agent/access"
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/agent/household"
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/p2p"
 	"github.com/commonwatt/commonwatt/p2p/bed"
 )
 
-// houses is a street whose homes are in networks of their own: the first two in one house,
-// the third in another, both behind routers, the fourth with a public address.
+// houses is a street whose homes are in networks of their own: one with a public address,
+// which founds the community and invites the others; two in one house, one in another, both
+// behind routers; and a light home behind a third router.
 type houses struct {
 	t     *testing.T
 	bed   *bed.Bed
 	dir   string
-	where []string // namespace of home 1, 2, …
+	lives []resident
 	ids   []string // network identity of home 1, 2, …
 	stops []func()
 }
 
+// resident is a home: where it is, what it is to be, and what stands on its roof.
+type resident struct {
+	name  string // of its folder
+	place string // its network namespace
+	role  string
+	solar int // kWp
+}
+
 const (
 	paceOfHouses = 4 * time.Second
-	portOfHouses = 8700            // and the next one; the demonstration's pages have those from 8601 on
 	waitOfHouses = 3 * time.Minute // for any one thing; it takes seconds
+	founder      = 1               // home with the public address
+	first        = 2               // in house a, with home 3
+	far          = 4               // in house b
+	light        = 5               // in house c
 )
 
-// foundHouses has `commonwatt demo` found a street of four, all validators, and rewrites
-// their agent.yaml for where they will be.
+// foundHouses types what docs/joining.md says: the first home founds the community and runs,
+// the others join with an invitation each, two officers admit them, and they run.
 func foundHouses(t *testing.T, dir string) *houses {
 	t.Helper()
-	h := &houses{t: t, bed: bed.New(t), dir: dir, where: []string{"a1", "a2", "b1", "p"}}
+	h := &houses{t: t, bed: bed.New(t), dir: dir, lives: []resident{
+		{"street/corner", "p", household.RoleValidator, 3},
+		{"anna", "a1", household.RoleValidator, 4},
+		{"ben", "a2", household.RoleReplica, 0},
+		{"cleo", "b1", household.RoleValidator, 0},
+		{"dora", "c1", household.RoleLight, 0},
+	}}
 	public, _ := h.bed.Public("p")
 	h.bed.House("a", bed.Router{}, "a1", "a2")
 	h.bed.House("b", bed.Router{}, "b1")
-
-	// The deadline for reports has to allow for the time that the line is cut.
+	h.bed.House("c", bed.Router{}, "c1")
+	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			h.tell()
 		}
 	})
-	r := start(t, dir, "--fresh", "--homes", "4", "--pace", paceOfHouses.String(), "--outage", "1000h+8h")
-	r.until("founded", waitOfHouses, func() bool {
-		for n := 1; n <= 4; n++ {
-			if r.height(n) < 1 {
-				return false
-			}
-		}
-		return true
-	})
-	for n := 1; n <= 4; n++ {
-		keys, err := household.LoadKeys(r.home(n))
+	h.write("community.yaml", fmt.Sprintf(`name: sim-street
+simulation: {rate: %d, from: 2026-06-21T08:00:00Z}
+homes: [{name: corner, definition: eastron-sdm630, address: "tcp://127.0.0.1:502", host: %s}]
+`, int64(15*time.Minute/paceOfHouses), public))
+	t.Logf("%s", h.types(founder, "community", "create", filepath.Join(dir, "street"), "--file", filepath.Join(dir, "community.yaml")))
+	h.run(founder)
+	h.join()
+	for n := range h.lives {
+		keys, err := household.LoadKeys(h.home(n + 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,54 +95,138 @@ func foundHouses(t *testing.T, dir string) *houses {
 		}
 		h.ids = append(h.ids, string(id))
 	}
-	if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	r.ended <- <-r.ended // it may complain that not all homes had joined yet; they will
-	for n := 1; n <= 4; n++ {
-		c, err := household.LoadConfig(filepath.Join(r.home(n), household.ConfigFile))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Listen.Network = household.NetworkAddresses(portOfHouses + n%2) // one house, one port each
-		c.Peers = household.PeersConfig{MDNS: true}
-		if n != 4 {
-			c.Peers.Bootstrap = []string{fmt.Sprintf("/ip4/%s/udp/%d/quic-v1/p2p/%s", public, portOfHouses, h.ids[3])}
-		}
-		if err := household.WriteConfig(r.home(n), c); err != nil {
-			t.Fatal(err)
-		}
+	for n := first; n <= light; n++ {
+		h.run(n)
 	}
 	return h
 }
 
-func (h *houses) home(n int) string { return filepath.Join(h.dir, "homes", fmt.Sprintf("home-%d", n)) }
+// join has all other homes join at once; the officers admit whoever asks.
+func (h *houses) join() {
+	h.t.Helper()
+	var joined sync.WaitGroup
+	defer joined.Wait()
+	for n := first; n <= light; n++ {
+		var invitation []byte
+		h.until("an invitation is made", func() (ok bool) {
+			var err error
+			invitation, err = h.command(founder, "community", "invite", "--home", h.home(founder), "--text").Output()
+			return err == nil
+		})
+		cmd := h.command(n, "join", strings.TrimSpace(string(invitation)), "--home", h.home(n), "--role", h.lives[n-1].role, "--words-later")
+		joined.Go(func() {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				h.t.Errorf("join of home %d: %v\n%s", n, err, out)
+			}
+		})
+	}
+	var asking []struct{ ID string }
+	h.until("all have asked for admission", func() bool {
+		raw := h.types(founder, "community", "requests", "--home", h.home(founder), "--output", "json")
+		return json.Unmarshal([]byte(raw), &asking) == nil && len(asking) == len(h.lives)-1
+	})
+	for _, a := range asking {
+		for _, officer := range h.officers() {
+			h.types(founder, "community", "admit", a.ID, "--home", h.home(founder), "--key", officer)
+		}
+	}
+}
 
-// run starts home n: its meters, as the street's simulator has them, and its agent.
+// officers are the two who sign.
+func (h *houses) officers() []string {
+	folder := filepath.Join(h.dir, "street", "cooperative")
+	return []string{filepath.Join(folder, "officer-1.key"), filepath.Join(folder, "officer-3.key")}
+}
+
+// elect makes home n a validator, by the officers' vote, and waits until as many are.
+func (h *houses) elect(n int, total int64) {
+	h.t.Helper()
+	file := filepath.Join(h.dir, fmt.Sprintf("validator-%d.json", n))
+	officers := h.officers()
+	h.until("a vote is proposed", func() bool { // as soon as its own ledger knows that it is a member
+		return h.command(n, "community", "propose", "validator", "--home", h.home(n), "--out", file).Run() == nil
+	})
+	for _, officer := range officers {
+		h.types(n, "community", "approve", file, "--home", h.home(n), "--key", officer)
+	}
+	h.types(n, "community", "submit", file, "--home", h.home(n), "--key", officers[0])
+	h.until(fmt.Sprintf("%d validators", total), func() bool {
+		for n := range h.lives {
+			var s api.Status
+			if n+1 == light {
+				continue // it follows; who is connected with whom is none of its business
+			}
+			if !h.get(n+1, "/api/status", &s) || s.Ledger.ValidatorsTotal == nil || *s.Ledger.ValidatorsTotal != total ||
+				s.Ledger.ValidatorsUp == nil || *s.Ledger.ValidatorsUp != total {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (h *houses) home(n int) string { return filepath.Join(h.dir, h.lives[n-1].name) }
+
+// write writes a file into the street's folder and returns its path.
+func (h *houses) write(name, text string) string {
+	h.t.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// command is what somebody types where home n is.
+func (h *houses) command(n int, args ...string) *exec.Cmd {
+	return h.bed.Command(h.t.Context(), h.lives[n-1].place, append([]string{commonwatt(h.t)}, args...)...)
+}
+
+// types runs it and returns what it prints; it has to succeed.
+func (h *houses) types(n int, args ...string) string {
+	h.t.Helper()
+	var out, errs bytes.Buffer
+	cmd := h.command(n, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		h.t.Fatalf("home %d: commonwatt %s: %v\n%s%s", n, strings.Join(args, " "), err, out.Bytes(), errs.Bytes())
+	}
+	return out.String()
+}
+
+// run starts home n: its meter, in the time of the community, and its agent.
 func (h *houses) run(n int) {
 	h.t.Helper()
-	raw, err := os.ReadFile(filepath.Join(h.dir, "firmware-sim.yaml"))
+	raw, err := os.ReadFile(filepath.Join(h.home(founder), household.CommunityFile))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	world := filepath.Join(h.t.TempDir(), "firmware-sim.yaml") // with a journal of its own
-	if err := os.WriteFile(world, raw, 0o600); err != nil {
+	_, g, err := consensus.ParseGenesis(raw)
+	if err != nil {
 		h.t.Fatal(err)
 	}
+	world := fmt.Sprintf("clock: {epoch: %s, start: %s, rate: %d}\n", g.Epoch.Format(time.RFC3339Nano), g.Start.Format(time.RFC3339Nano), g.Rate)
+	// The counters go on in the middle of an interval, so that a reading a little late is the boundary's.
+	world += "interval: 15m\nrefresh: 7m30s\nseed: 42\nmodbus: {listen: 127.0.0.1:502}\nhomes:\n"
+	world += fmt.Sprintf("  - id: home-%d\n    load: {model: household, yearly_kwh: 4000}\n", n)
+	if kwp := h.lives[n-1].solar; kwp > 0 {
+		world += fmt.Sprintf("    solar: {kwp: %d, azimuth: 180, tilt: 35}\n", kwp)
+	}
+	world += "    devices: [{role: grid, definition: eastron-sdm630, unit: 1}]\n"
 	program := commonwatt(h.t)
 	h.stops = append(h.stops,
-		h.start(n, "firmware-sim", filepath.Join(filepath.Dir(program), "firmware-sim"), "run", "--config", world),
+		h.start(n, "firmware-sim", filepath.Join(filepath.Dir(program), "firmware-sim"), "run", "--config", h.write(fmt.Sprintf("world-%d.yaml", n), world)),
 		h.start(n, "agent", program, "run", "--home", h.home(n)))
 }
 
 // start starts a program where home n is. What it returns ends it in order.
 func (h *houses) start(n int, name string, argv ...string) func() {
 	h.t.Helper()
-	log, err := os.Create(filepath.Join(h.dir, "logs", fmt.Sprintf("houses-%d-%s.log", n, name)))
+	log, err := os.Create(filepath.Join(h.dir, "logs", fmt.Sprintf("home-%d-%s.log", n, name)))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	cmd := h.bed.Command(context.Background(), h.where[n-1], argv...)
+	cmd := h.bed.Command(context.Background(), h.lives[n-1].place, argv...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
@@ -168,7 +274,12 @@ func (h *houses) get(n int, path string, v any) bool {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	res, err := h.bed.Client(h.where[n-1]).Do(req)
+	token, err := access.ReadToken(h.home(n)) // the agent writes it when it starts
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := h.bed.Client(h.lives[n-1].place).Do(req)
 	if err != nil {
 		return false
 	}
@@ -197,7 +308,11 @@ func (h *houses) until(what string, ok func() bool) {
 	begin := time.Now()
 	for tick := time.Tick(200 * time.Millisecond); !ok(); <-tick {
 		if time.Since(begin) > waitOfHouses {
-			h.t.Fatalf("after %v: not %s; paths %q", waitOfHouses, what, [][]string{h.paths(1), h.paths(2), h.paths(3), h.paths(4)})
+			var paths [][]string
+			for n := range h.ids {
+				paths = append(paths, h.paths(n+1))
+			}
+			h.t.Fatalf("after %v: not %s; paths %q", waitOfHouses, what, paths)
 		}
 	}
 	h.t.Logf("%s: after %v", what, time.Since(begin).Round(100*time.Millisecond))
@@ -248,23 +363,31 @@ func (h *houses) newest() int64 {
 	return out
 }
 
-// TestHouses is a community as homes have their networks: it trades over paths of all kinds,
-// one house is cut off, so that there is no quorum, and when it is back everything is settled.
+// TestHouses is a community as homes have their networks, founded and joined by the commands
+// that people type: it trades over paths of all kinds, one house is cut off, so that there is
+// no quorum, and when it is back everything is settled; and the light home proves its bill.
 func TestHouses(t *testing.T) {
 	t.Parallel()
 	if !bed.Enter(t, programsEnv+"="+filepath.Dir(commonwatt(t))) {
 		return
 	}
-	dir := filepath.Join(t.TempDir(), "street")
-	h := foundHouses(t, dir)
-	for n := range h.ids {
-		h.run(n + 1)
-	}
-	whole := [][]string{
-		{"", "local", "punched", "direct"},
-		{"local", "", "punched", "direct"},
-		{"punched", "punched", "", "direct"},
-		{"direct", "direct", "direct", ""},
+	h := foundHouses(t, t.TempDir())
+	h.until("all reach the home that invited them", func() bool {
+		for n := first; n <= light; n++ {
+			if h.paths(n)[founder-1] != "direct" {
+				return false
+			}
+		}
+		return true
+	})
+	h.elect(first, 2)
+	h.elect(far, 3)
+	whole := [][]string{ // a light home asks those who were voted for, and not the replica
+		{"", "direct", "direct", "direct", "direct"},
+		{"direct", "", "local", "punched", "punched"},
+		{"direct", "local", "", "punched", ""},
+		{"direct", "punched", "punched", "", "punched"},
+		{"direct", "punched", "", "punched", ""},
 	}
 	h.see("all reach each other", whole...)
 	h.until("intervals are settled, with trade in all homes", func() bool {
@@ -277,21 +400,30 @@ func TestHouses(t *testing.T) {
 	})
 	begin := h.newest()
 	for n := range h.ids {
-		cmd := h.bed.Command(t.Context(), h.where[n], commonwatt(t), "status", "--home", h.home(n+1))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("status of home %d: %v", n+1, err)
-		}
-		t.Logf("home %d:\n%s", n+1, out)
+		t.Logf("home %d:\n%s", n+1, h.types(n+1, "status", "--home", h.home(n+1)))
 	}
 
 	h.bed.Cut("a")
-	h.see("house a is cut off", []string{"", "local", "", ""}, []string{"local", "", "", ""}, []string{"", "", "", "direct"}, []string{"", "", "direct", ""})
+	h.see("house a is cut off", []string{"", "", "", "direct", "direct"}, []string{"", "", "local", "", ""},
+		[]string{"", "local", "", "", ""}, []string{"direct", "", "", "", "punched"}, []string{"direct", "", "", "punched", ""})
 	away := h.newest()
 	h.bed.Mend("a")
 	h.see("house a is back", whole...)
 	h.until("ten more intervals are settled", func() bool { return h.newest() >= away+10 })
-	last := h.newest()
+	h.complete(begin, h.newest())
+	h.proves(light)
+
+	for _, stop := range slices.Backward(h.stops) {
+		stop()
+	}
+	for n := founder; n < light; n++ {
+		t.Logf("%s", h.types(n, "ledger", "check", h.home(n)))
+	}
+}
+
+// complete fails if a home has not settled all these intervals.
+func (h *houses) complete(begin, last int64) {
+	h.t.Helper()
 	for n := range h.ids {
 		settled, _ := h.settled(n + 1)
 		var missing []int64
@@ -301,16 +433,16 @@ func TestHouses(t *testing.T) {
 			}
 		}
 		if len(missing) > 0 {
-			t.Errorf("home %d: of intervals %d to %d these are not settled: %d", n+1, begin, last, missing)
+			h.t.Errorf("home %d: of intervals %d to %d these are not settled: %d", n+1, begin, last, missing)
 		}
 	}
+}
 
-	for _, stop := range slices.Backward(h.stops) {
-		stop()
-	}
-	out, err := exec.Command(commonwatt(t), "ledger", "check", dir).CombinedOutput()
-	if err != nil || strings.Count(string(out), ": ok: ") != 4 {
-		t.Errorf("ledger check: %v\n%s", err, out)
-	}
-	t.Logf("%s", out)
+// proves has home n prove its bill, and somebody else's machine check it.
+func (h *houses) proves(n int) {
+	h.t.Helper()
+	file := filepath.Join(h.dir, "bill.json")
+	h.types(n, "bill", "--home", h.home(n), "--proof", file)
+	trust := strings.TrimSpace(h.types(founder, "ledger", "genesis-hash", h.home(founder)))
+	h.t.Logf("%s", h.types(founder, "verify", file, "--trust", trust))
 }

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -40,12 +41,49 @@ func (f *Founding) ask(h Founder, k *Keys, meter ed25519.PublicKey, doc []byte) 
 
 // FoundingFile is community.yaml: what people agree on before a community begins.
 type FoundingFile struct {
-	Name     string         `yaml:"name"`
-	Rules    FoundingRules  `yaml:"rules"`
-	Network  []FoundingNode `yaml:"network"`  // empty: the root alone
-	Officers []string       `yaml:"officers"` // public keys; empty: three are made
-	Operator string         `yaml:"operator"` // public key; empty: one is made
-	Homes    []FoundingHome `yaml:"homes"`    // the first ones: validators
+	Name       string             `yaml:"name"`
+	Rules      FoundingRules      `yaml:"rules"`
+	Network    []FoundingNode     `yaml:"network"`    // empty: the root alone
+	Officers   []string           `yaml:"officers"`   // public keys; empty: three are made
+	Operator   string             `yaml:"operator"`   // public key; empty: one is made
+	Homes      []FoundingHome     `yaml:"homes"`      // the first ones: validators
+	Simulation FoundingSimulation `yaml:"simulation"` // of a community that is a rehearsal
+}
+
+// FoundingSimulation is the clock of a community that is a rehearsal, on simulated meters.
+type FoundingSimulation struct {
+	Rate int64  `yaml:"rate"` // community seconds per second; 0: 1
+	From string `yaml:"from"` // community time at the beginning, RFC 3339; empty: now
+}
+
+// simulatedProof is how many seconds of the wall clock a gateway has to read a simulated
+// meter after a boundary.
+const simulatedProof = 2
+
+// apply sets the clock. What a reading may be late is counted in community time, of which a
+// faster clock leaves no wall time: then it is as much as proves a boundary in the simulation.
+func (s FoundingSimulation) apply(f *Founding) *ConfigError {
+	if s == (FoundingSimulation{}) {
+		return nil
+	}
+	if !market.IsSimulated(f.Name) {
+		return &ConfigError{Key: "simulation", Text: fmt.Sprintf("the community is called %q, want a name that begins with demo- or sim-: a real one has the time of day", f.Name)}
+	}
+	if s.Rate != 0 {
+		f.Rate = s.Rate
+	}
+	if err := (market.Clock{Rate: f.Rate}).Validate(f.Name); err != nil {
+		return &ConfigError{Key: "simulation.rate", Text: fmt.Sprintf("got %d, want 1 to %d", s.Rate, market.MaxRate)}
+	}
+	if s.From != "" {
+		t, err := time.Parse(time.RFC3339, s.From)
+		if err != nil || t.Unix() < 0 {
+			return &ConfigError{Key: "simulation.from", Text: fmt.Sprintf("got %.40q, want a time such as 2026-06-21T10:00:00Z", s.From)}
+		}
+		f.Epoch = t.UTC()
+	}
+	f.Rules.ReadingToleranceS = max(f.Rules.ReadingToleranceS, min(simulatedProof*f.Rate, f.Rules.IntervalS/2-1))
+	return nil
 }
 
 // FoundingRules are those that people decide on; all others are ledger.DefaultRules. What is
@@ -118,8 +156,8 @@ func LoadFounding(path string) (f FoundingFile, err error) {
 	return f, nil
 }
 
-// Founding is what the file says, without times, folders and meters. The error is a
-// *ConfigError that names the key.
+// Founding is what the file says, without folders, meters and the times that are now. The
+// error is a *ConfigError that names the key.
 func (f *FoundingFile) Founding() (Founding, error) {
 	out := Founding{Name: f.Name, Rate: 1}
 	bad := func(key, format string, args ...any) (Founding, error) {
@@ -130,6 +168,9 @@ func (f *FoundingFile) Founding() (Founding, error) {
 	}
 	var e *ConfigError
 	if out.Rules, e = f.Rules.rules(); e != nil {
+		return Founding{}, e
+	}
+	if e := f.Simulation.apply(&out); e != nil {
 		return Founding{}, e
 	}
 	for i, n := range f.Network {

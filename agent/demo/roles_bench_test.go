@@ -193,7 +193,7 @@ func (s *idle) takesPart(i int) bool {
 		return false
 	}
 	for _, p := range status.Problems {
-		if p.Code == "not-a-member" {
+		if p.Code == "not-a-member" || p.Code == "catching-up" {
 			return false
 		}
 	}

@@ -89,7 +89,7 @@ func (w *watcher) joined(ctx context.Context, i int) string {
 		return "its page does not answer"
 	}
 	for _, p := range s.Problems {
-		if p.Code == "not-a-member" {
+		if p.Code == "not-a-member" || p.Code == "catching-up" {
 			return p.Text
 		}
 	}

@@ -100,6 +100,8 @@ type Home struct {
 	notAdmitted string // why the admission was refused; empty: it was not
 
 	book *book // of New, then of follow
+
+	aloneSince time.Time // nobody was connected while the ledger waited; zero: not so; of New, then of follow
 }
 
 // energy is what the connection meter counted in one interval.

@@ -64,6 +64,7 @@ func (h *Home) picture() api.Snapshot {
 			s.Power.BatterySOCBp = c.SOCBp
 		}
 	}
+	v.lonely = h.lonely(&status, &s.Ledger)
 	s.Problems = v.problems(&s)
 	return s
 }
@@ -90,6 +91,9 @@ type view struct {
 	controls    []api.Control
 	notAdmitted string
 	unkept      string // why readings are not kept
+	place       place
+	foreign     bool // catching up, and so far the keys are not the household's
+	lonely      bool // nobody has been connected for long
 }
 
 func (v *view) readLedger(s *ledger.State) {
@@ -117,6 +121,7 @@ func (v *view) readLedger(s *ledger.State) {
 		}
 	}
 	v.grid = v.newestGrid(s)
+	v.readPlace(s)
 	r := registrationOf(s, v.home.id)
 	v.member, v.from = r.metered, r.from
 }

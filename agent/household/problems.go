@@ -37,15 +37,17 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 		list = append(list, api.Problem{Code: code, Severity: api.SeverityWarning, Text: text, Hint: hint})
 	}
 	switch {
+	case v.place != placeOurs:
+	case !v.member && v.ledger.CatchingUp:
+		add("catching-up", fmt.Sprintf("This home is not caught up with the ledger yet: it has block %d.", v.ledger.Height),
+			"Whether it is registered there is known when it is; it goes on by itself.")
 	case !v.member && v.notAdmitted != "":
 		add("not-admitted", "The ledger does not admit this home: "+v.notAdmitted+".", "Show this to your cooperative; it asks again by itself.")
 	case !v.member:
 		add("not-a-member", "This home is not registered on the ledger yet.",
 			"It asks for admission by itself; without an admission file, ask your cooperative for one.")
 	}
-	if s.Ledger.WaitingFor != "" {
-		add("ledger-waiting", "The ledger is "+s.Ledger.WaitingFor+".", "Metering goes on; what is metered meanwhile is settled afterwards.")
-	}
+	v.gatewayProblems(&list, s)
 	lightProblems(add, v.ledger)
 	if v.unkept != "" {
 		add("readings-not-kept", "The readings of the meters cannot be kept: "+v.unkept+".", "Metering goes on. If "+HistoryFile+" is damaged, move it away; if the disk is full, make room.")

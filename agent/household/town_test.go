@@ -78,6 +78,7 @@ type town struct {
 	pool     [][]byte
 	height   int64
 	catching bool
+	waiting  string              // for whom else there is
 	seen     map[ledger.Kind]int // transactions that were new
 	before   func(tx *ledger.Tx) error
 	after    func(tx *ledger.Tx)
@@ -241,11 +242,15 @@ func (tw *town) Status() consensus.Status {
 	tw.mu.RLock()
 	defer tw.mu.RUnlock()
 	hash := tw.state.AppHash()
-	return consensus.Status{
+	s := consensus.Status{
 		ChainID: tw.state.ChainID(), Height: tw.height, AppHash: hash[:], CatchingUp: tw.catching, IsValidator: true,
 		ValidatorsTotal: 1, Validators: []consensus.ValidatorStatus{{Name: "home-1", Power: 1, Self: true, Online: true}},
-		Pool: len(tw.pool), Rejected: map[string]uint64{"gate-closed": 2},
+		Pool: len(tw.pool), Rejected: map[string]uint64{"gate-closed": 2}, Waiting: tw.waiting,
 	}
+	if tw.waiting != "" {
+		s.Validators = append(s.Validators, consensus.ValidatorStatus{Name: "home-2", Power: 1})
+	}
+	return s
 }
 
 func (tw *town) AppHashAt(height int64) ([]byte, bool) { return tw.store.AppHashAt(height) }

@@ -258,5 +258,9 @@ func unanswered(cfg household.Config, home string, err error) error {
 	if errors.As(err, new(*refusal)) || errors.As(err, new(*answer)) {
 		return &problem{code: exitFailed, err: err}
 	}
-	return &problem{exitFailed, fmt.Errorf("asking the agent of %s: %w", cfg.Name, err), "is it running? start it with `commonwatt run --home " + home + "`"}
+	err = fmt.Errorf("asking the agent of %s: %w", cfg.Name, err)
+	if pid := agentPID(home); pid != 0 {
+		return &problem{exitFailed, err, fmt.Sprintf("process %d seems to be it: it may be starting, or ending; try again, and look into its log", pid)}
+	}
+	return &problem{exitFailed, err, "is it running? start it with `commonwatt run --home " + home + "`"}
 }

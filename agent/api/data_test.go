@@ -192,7 +192,7 @@ func blank() api.Snapshot {
 func troubled() api.Snapshot {
 	s := evening()
 	s.Power = api.Power{At: p(s.At.Add(-2 * time.Hour)), HasSolar: true, HasBattery: true, SolarW: p[int64](0)}
-	s.Ledger.WaitingFor = "3 of 4 validators, 2 answer"
+	s.Ledger.WaitingFor = "waiting for quorum: 2 of 3 needed validators are connected"
 	s.Ledger.ValidatorsUp = p[int64](2)
 	s.Meters[0].State, s.Meters[0].Note = api.MeterSilent, "no answer on tcp://127.0.0.1:1502 since 21:20"
 	s.Meters[0].PowerW = nil

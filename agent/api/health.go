@@ -44,7 +44,7 @@ func notReady(s Snapshot) []Reason {
 		add("catching_up", "the ledger is catching up")
 	}
 	if s.Ledger.WaitingFor != "" {
-		add("ledger_waiting", "the ledger waits for "+s.Ledger.WaitingFor)
+		add("ledger_waiting", "the ledger is "+s.Ledger.WaitingFor)
 	}
 	for _, p := range s.Problems {
 		if p.Severity == SeverityError {

@@ -278,7 +278,7 @@ func newLedgerView(s Snapshot) ledgerView {
 	}
 	switch {
 	case l.WaitingFor != "":
-		v.State, v.Words = "waiting", "Waiting for "+l.WaitingFor+". The home goes on by itself and catches up."
+		v.State, v.Words = "waiting", capitalise(l.WaitingFor)+". The home goes on by itself and catches up."
 	case l.CatchingUp:
 		v.State, v.Words = "waiting", "Catching up with the community."
 	case l.Height == nil:

@@ -209,6 +209,10 @@ func (d *draft) waited(k market.Interval, r *IntervalRecord, s int64) bool {
 // longer be corrected (R5): the Intervals, then the months and the decisions that only
 // they needed.
 func (d *draft) passDeadlines() error {
+	// Before months are closed: who has left gets the block that closes its last one.
+	if err := d.part(); err != nil {
+		return err
+	}
 	oldest, unsettled := d.next(), d.next()
 	for _, k := range d.openIntervals(d.next()) {
 		r, _ := d.interval(k)
@@ -259,9 +263,6 @@ func (d *draft) closeMonths(oldest market.Interval) error {
 			edit.Closed++
 			edit.ClosedChain = NextChain(edit.ClosedChain, closed.Encode())
 			d.history = append(d.history, Event{Month: &ClosedMonth{Household: id, Number: edit.Closed, Month: closed}})
-		}
-		if err := d.part(); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -209,7 +209,7 @@ func TestLeftIsSettled(t *testing.T) {
 		var homes []*ledgertest.Home
 		var found ledger.Block
 		for i := range 3 {
-			h := ledgertest.NewHome(fmt.Sprintf("home/%d", i))
+			h := ledgertest.NewHome(fmt.Sprintf("member/%d", i)) // no validator: the last one may not leave
 			homes = append(homes, h)
 			found.Txs = append(found.Txs, c.Join(h, 2), c.Install(h, 2))
 		}
@@ -264,4 +264,44 @@ func TestLeftIsSettled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPart: a gateway that has left stays a member through the block that closes its last
+// month, so that it gets that block; the next tick ends it.
+func TestPart(t *testing.T) {
+	c := ledgertest.New(shortRules())
+	h := ledgertest.NewHome("A")
+	r := newReplica(t, c.Genesis)
+	r.must(t, ledger.Block{Txs: [][]byte{c.Join(h, 2), c.Install(h, 2), c.Leave(h, c.First+2, ledger.DepartByDevice, 0)}})
+	at := c.First
+	tick := func(to market.Interval) *ledger.Household {
+		r.must(t, ledger.Block{Txs: [][]byte{ledger.NewTick(at, to, to+1)}})
+		at = to + 1
+		for _, err := range r.state.Audit() {
+			t.Fatal(err)
+		}
+		got, ok := r.state.Household(h.ID)
+		if !ok {
+			t.Fatal("its record has gone")
+		}
+		return got
+	}
+	_, end := c.Genesis.Calendar().OfMonth(c.Genesis.Calendar().MonthOf(c.First, r.state.Zone()), r.state.Zone())
+	if got := tick(end - 1); got.Closed != 0 || got.Network == (ledger.Key{}) {
+		t.Fatalf("the month is not over: %d closed, network key %s", got.Closed, got.Network)
+	}
+	for got := tick(at); ; got = tick(at) {
+		if member := r.state.IsMember(ledgertest.Public(h.Network).Public()); !member || got.Device == (ledger.Key{}) {
+			t.Fatalf("interval %d: a member: %v, device key %s; closed months: %d", at-1, member, got.Device, got.Closed)
+		}
+		if got.Closed == 1 {
+			break
+		}
+		if at > end+1000 {
+			t.Fatal("its last month is never closed")
+		}
+	}
+	if got := tick(at); r.state.IsMember(ledgertest.Public(h.Network).Public()) || got.Device != (ledger.Key{}) || got.Network != (ledger.Key{}) {
+		t.Errorf("after the block that closed its last month: device key %s, network key %s", got.Device, got.Network)
+	}
 }

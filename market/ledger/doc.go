@@ -35,7 +35,7 @@
 //	    the old device key signs nothing, of whatever kind, and the old network key is no
 //	    member's. The zero key is nobody's.
 //	L12 Who has left takes no part from a named Interval on, is settled up to it, and is a
-//	    member until its last month is closed.
+//	    member until the tick after the one that closes its last month.
 //	L13 There is always a validator, a household has one vote at most, and all votes are
 //	    equal. Whoever follows Delta.Validators has the set that State.Validators says. A key
 //	    that has signed two blocks of one height is no validator's again.

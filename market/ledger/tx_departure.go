@@ -19,9 +19,10 @@ const (
 )
 
 // Depart ends a household's membership: From is the first Interval in which it does not
-// take part. It is settled to the end, corrections included. Its keys go when its last
-// month is closed (see draft.part), so that it can read its last statement; its record
-// stays, and with it the HouseholdID: who comes back, comes with another key.
+// take part. It is settled to the end, corrections included. Its keys go with the tick after
+// the one that closes its last month (see draft.part), so that its gateway has its last
+// statement, and the block that makes it final; its record stays, and with it the
+// HouseholdID: who comes back, comes with another key.
 //
 // Its vote, if it has one, goes at once: a machine that is about to be unplugged should not
 // count for the quorum.
@@ -147,7 +148,8 @@ func (d *draft) closed(h *Household) bool {
 }
 
 // part ends the membership of the households that have left, when the last month in which
-// they took part has been closed: their gateways are nobody's from then on.
+// they took part was closed by an earlier tick: their gateways are nobody's from then on. In
+// the same block it would be too early: whoever is disconnected with a block may never get it.
 func (d *draft) part() error {
 	for id, h := range d.allHouseholds() {
 		if h.Network == (Key{}) || !d.closed(h) {

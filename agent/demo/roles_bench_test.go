@@ -280,8 +280,8 @@ func onDisk(b *testing.B, dir string) (total int64) {
 	return total
 }
 
-// process starts a program that ends with the benchmark.
-func process(b *testing.B, log, program string, args ...string) *exec.Cmd {
+// process starts a program that ends with the test.
+func process(b testing.TB, log, program string, args ...string) *exec.Cmd {
 	b.Helper()
 	f, err := os.Create(log)
 	if err != nil {
@@ -301,7 +301,7 @@ func process(b *testing.B, log, program string, args ...string) *exec.Cmd {
 }
 
 // freePort is one that nobody has now.
-func freePort(b *testing.B) int {
+func freePort(b testing.TB) int {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

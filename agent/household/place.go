@@ -45,7 +45,7 @@ func (v *view) readPlace(s *ledger.State) {
 }
 
 // aloneAfter is how long nobody may be connected before that is told. A start takes less.
-const aloneAfter = time.Minute
+const aloneAfter = 30 * time.Second
 
 // lonely says whether nobody has been connected for long, while the ledger waits and others
 // commit. Only picture calls it.

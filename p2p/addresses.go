@@ -126,6 +126,22 @@ func (b *book) addrs(id peer.ID) []ma.Multiaddr {
 	})
 }
 
+// Addresses are where a member says that it can be reached, each with /p2p/ID, and those
+// through relays left out; none if this home has not heard of any.
+func (h *Host) Addresses(id PeerID) []string {
+	decoded, err := peer.Decode(string(id))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range h.book.addrs(decoded) {
+		if !relayed(a) {
+			out = append(out, a.String()+"/p2p/"+decoded.String())
+		}
+	}
+	return out
+}
+
 // has reports whether the book knows a member.
 func (b *book) has(id peer.ID) bool {
 	b.mu.Lock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/commonwatt/commonwatt/agent/household"
 	"github.com/commonwatt/commonwatt/agent/joining"
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/p2p"
 )
 
@@ -36,15 +37,24 @@ func (g *gateway) receiveGuests() {
 // maxBootstrap is how many addresses somebody who joins is told to begin with.
 const maxBootstrap = 8
 
-// bootstrap is what somebody who joins calls first: this home, and members whom it dialled
-// itself without a relay.
+// bootstrap is what somebody who joins calls first: this home, and one address each of other
+// homes that keep the ledger, those first that this home dialled itself without a relay. A
+// light home needs several of them.
 func (g *gateway) bootstrap() []string {
-	addrs := g.host.Announced()
+	own := g.host.Announced()
+	addrs := own[:min(len(own), maxBootstrap/2)]
+	var said []string
 	for _, p := range g.host.Peers() {
+		if !g.host.Speaks(p.ID, consensus.AnswerProtocol) {
+			continue // a light home
+		}
 		if p.Direction == p2p.Outbound && (p.Path == p2p.PathDirect || p.Path == p2p.PathLocal) {
 			addrs = append(addrs, p.Addr+"/p2p/"+string(p.ID))
+		} else if at := g.host.Addresses(p.ID); len(at) > 0 {
+			said = append(said, at[0])
 		}
 	}
+	addrs = append(addrs, said...)
 	return addrs[:min(len(addrs), maxBootstrap)]
 }
 

@@ -41,7 +41,7 @@ func (g *gateway) openLight(keys *household.Keys, genesis []byte) error {
 		Ask: func(ctx context.Context, provider string, question []byte) ([]byte, error) {
 			return g.host.Request(ctx, p2p.PeerID(provider), consensus.AnswerProtocol, question, consensus.MaxAnswer)
 		},
-		Providers: g.providers, Log: g.log.With("room", "consensus"),
+		Providers: g.providers, Named: namedPeers(g.cfg.Peers.Bootstrap), Log: g.log.With("room", "consensus"),
 	})
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (g *gateway) openLight(keys *household.Keys, genesis []byte) error {
 	if err := g.openAccess(chain); err != nil {
 		return err
 	}
-	return g.openHost(keys, chain, g.lightMember(), nil)
+	return g.openHost(keys, chain, g.light.Connects, nil)
 }
 
 // runLedger runs the one of the two that there is.
@@ -63,25 +63,18 @@ func (g *gateway) runLedger(ctx context.Context) error {
 	return g.node.Run(ctx, g.tunnels)
 }
 
-// lightMember says whom a light home connects to: whom its agent.yaml names, whom the genesis
-// document names, and those members that it has a record of. Others' records it does not hold;
-// and they have nothing to ask of it.
-func (g *gateway) lightMember() func(ed25519.PublicKey) bool {
-	named := map[string]bool{}
-	for _, address := range g.cfg.Peers.Bootstrap {
-		_, id, _ := strings.Cut(address, "/p2p/")
-		if i := strings.LastIndex(id, "/p2p/"); i >= 0 { // behind a relay
-			named[id[:i]], id = true, id[i+len("/p2p/"):]
+// namedPeers are the network keys of the homes, and of the relays before them, that agent.yaml
+// names.
+func namedPeers(bootstrap []string) (keys []ed25519.PublicKey) {
+	for _, address := range bootstrap {
+		for _, part := range strings.Split(address, "/p2p/")[1:] {
+			id, _, _ := strings.Cut(part, "/") // what is behind a relay goes on with /p2p-circuit
+			if key, err := p2p.KeyOf(p2p.PeerID(id)); err == nil {
+				keys = append(keys, key)
+			}
 		}
-		named[id] = true
 	}
-	return func(pub ed25519.PublicKey) (member bool) {
-		if id, err := p2p.IDOf(pub); err == nil && named[string(id)] {
-			return true
-		}
-		g.light.Read(func(s *ledger.State) { member = s.IsMember(pub) })
-		return member
-	}
+	return keys
 }
 
 // providers are the peers that answer questions: validators and replicas.

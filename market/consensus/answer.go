@@ -25,7 +25,8 @@ const (
 )
 
 // Question is a kind of question. Numbers are part of the protocol: 1 to 9 are those of
-// light homes, 10 to 19 those about snapshots, 20 to 29 those about the engine.
+// light homes, 10 to 19 those about snapshots, 20 to 29 those about the engine, 30 to 39
+// those about the network.
 type Question uint8
 
 // The kinds of question that light homes ask.
@@ -65,6 +66,8 @@ var answerTable = map[Question]answerRow{
 	AskPage:     answered("page", answerPage),
 
 	AskWork: answered("work", answerWork),
+
+	AskMembers: answered("members", answerMembers),
 }
 
 // String returns the kind's name.

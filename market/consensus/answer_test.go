@@ -26,6 +26,7 @@ var bodies = map[Question][2]any{
 	AskRecords: {RecordsQuestion{Keys: [][]byte{{'c'}}}, RecordsAnswer{Records: []Record{{Key: []byte{'c'}}}}},
 	AskMonths:  {MonthsQuestion{}, MonthsAnswer{Months: [][]byte{{1}}}},
 	AskWork:    {WorkQuestion{Key: ledger.Key{1}}, WorkAnswer{Vote: []byte{1}, Runs: [][]byte{{1}}, Same: []byte{2}}},
+	AskMembers: {MembersQuestion{Have: [32]byte{1}}, MembersAnswer{Keys: make([]byte, 64)}},
 	AskChanges: {ChangesQuestion{After: 4}, ChangesAnswer{Changes: [][]byte{{1}}}},
 }
 

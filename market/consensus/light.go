@@ -32,7 +32,7 @@ var (
 	errLied = errors.New("the provider lied")
 )
 
-// LightConfig is what a Light needs; all fields but the last five are required.
+// LightConfig is what a Light needs; all fields but the last six are required.
 type LightConfig struct {
 	Genesis   []byte             // the genesis document: all trust begins with it
 	Household market.HouseholdID // whose home this is
@@ -40,6 +40,9 @@ type LightConfig struct {
 	Ask       Ask
 	Providers Providers
 
+	// Named are the network keys of homes that the owner of this one named: they may connect
+	// without being members by what this home holds.
+	Named []ed25519.PublicKey
 	// Lag is for how long a provider may not know a block that others have before it is
 	// said to withhold it. Default 2 min.
 	Lag time.Duration
@@ -81,6 +84,7 @@ type Light struct {
 	mu    sync.RWMutex // guards what follows; the state in it is replaced, never changed
 	known known
 	trust trust
+	told  hearsay
 }
 
 // known is all that a Light has verified, as of one header.
@@ -142,6 +146,7 @@ func (l *Light) Run(ctx context.Context) error {
 	}
 	defer l.events.close()
 	for ctx.Err() == nil {
+		l.learnMembers(ctx)
 		provider, err := l.choose()
 		if err == nil {
 			err = l.advance(ctx, provider)
@@ -157,6 +162,7 @@ func (l *Light) Run(ctx context.Context) error {
 		case err != nil:
 			l.pause(ctx, l.cfg.Pause)
 		default:
+			l.learnMembers(ctx) // there may be more of them by what was verified just now
 			l.awaitNews(ctx)
 		}
 	}
@@ -278,10 +284,10 @@ func (l *Light) Submit(ctx context.Context, raw []byte) error {
 // providers are those that can be asked and are not accused, in a stable order that begins
 // with the one that is asked first.
 func (l *Light) providers() []Provider {
-	all := l.cfg.Providers()
+	all := l.sureFirst(slices.Clone(l.cfg.Providers()))
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	all = slices.DeleteFunc(slices.Clone(all), func(p Provider) bool { return l.trust.accused[p.ID] != nil })
+	all = slices.DeleteFunc(all, func(p Provider) bool { return l.trust.accused[p.ID] != nil })
 	if at := slices.IndexFunc(all, func(p Provider) bool { return p.ID == l.trust.first }); at > 0 {
 		all = slices.Concat(all[at:], all[:at])
 	}

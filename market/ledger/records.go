@@ -359,6 +359,9 @@ func numberKey(prefix byte, n uint64) string {
 // HouseholdKey is the key of a household's record, for State.Prove.
 func HouseholdKey(h market.HouseholdID) string { return householdKey(h) }
 
+// IsHouseholdKey says whether the record of a key is some household's.
+func IsHouseholdKey(key string) bool { return key != "" && key[0] == prefixHousehold }
+
 // KeyText names a record's key in words for people: "household 3f2a...".
 func KeyText(key string) string {
 	if key == "" {

@@ -217,9 +217,9 @@ func (v *verification) run(ctx context.Context) error {
 		return err
 	}
 	if v.height == last.Height {
-		// The client does not ask anybody about what it has verified.
-		for _, w := range witnesses {
-			_, _ = w.LightBlock(ctx, v.height)
+		// The client does not ask anybody about what it has verified, not the primary either.
+		for _, s := range v.sources {
+			_, _ = s.LightBlock(ctx, v.height)
 		}
 	}
 	v.block, v.sets = b, append(v.sets, b.ValidatorsHash)

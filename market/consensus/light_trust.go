@@ -128,10 +128,11 @@ func (l *Light) note(p Provider, err error) {
 }
 
 // awaitNews returns when a provider says that there is a newer header, or after a while. All
-// that are asked are asked at once, so that one who keeps news back delays nobody.
+// that are asked are asked at once, so that one who keeps news back delays nobody. Somebody
+// who has connected since and could give the second opinion that is missing is news, too.
 func (l *Light) awaitNews(ctx context.Context) {
-	providers := l.providers()
-	providers = providers[:min(len(providers), submitTo)]
+	all := l.providers()
+	providers := all[:min(len(all), submitTo)]
 	above, wait := l.now().height, uint32(min(max(l.cfg.Wait, 0), MaxWait)/time.Millisecond)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -149,10 +150,20 @@ func (l *Light) awaitNews(ctx context.Context) {
 		}()
 	}
 	first := ""
-	for range providers { // all: no goroutine is left behind
-		if id := <-news; id != "" && first == "" {
-			first = id
-			cancel() // the others are told by the next question
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for left := len(providers); left > 0; { // all: no goroutine is left behind
+		select {
+		case id := <-news:
+			left--
+			if id != "" && first == "" {
+				first = id
+				cancel() // the others are told by the next question
+			}
+		case <-look.C:
+			if l.hasSecond(all) {
+				cancel()
+			}
 		}
 	}
 	if first == "" {
@@ -162,6 +173,17 @@ func (l *Light) awaitNews(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.trust.first = first
+}
+
+// hasSecond says whether nobody confirmed the newest header, and there is a provider now that
+// was not among those before.
+func (l *Light) hasSecond(before []Provider) bool {
+	l.mu.RLock()
+	alone := l.trust.alone
+	l.mu.RUnlock()
+	return alone && slices.ContainsFunc(l.providers(), func(p Provider) bool {
+		return !slices.ContainsFunc(before, func(b Provider) bool { return b.ID == p.ID })
+	})
 }
 
 // nameOf names a provider for people: the validator whose home it is, or its household. It is

@@ -57,7 +57,7 @@ func TestLightIsToldByThoseItKnows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was opened
+	defer l.Close()
 	ask := func(want ...string) {
 		t.Helper()
 		asked = nil

@@ -257,7 +257,7 @@ func linesOf(st *bill.Statement) (out []bill.Line) {
 	for _, d := range st.Days {
 		out = append(out, d.Lines...)
 	}
-	slices.SortFunc(out, func(a, b bill.Line) int { return int(a.Number) - int(b.Number) }) //nolint:gosec // dozens
+	slices.SortFunc(out, func(a, b bill.Line) int { return int(a.Number) - int(b.Number) })
 	for i := range out {
 		out[i].Block = 0
 	}

@@ -29,8 +29,8 @@ func (g *gateway) expel(ctx context.Context) error {
 	}
 }
 
-// endsMembership: a gateway is replaced or revoked; or a tick closes the last month of
-// somebody who has left.
+// endsMembership: a gateway is replaced or revoked; or it is the tick after the one that
+// closed the last month of somebody who has left.
 func endsMembership(e consensus.Event) bool {
 	return e.Missed > 0 || slices.ContainsFunc(e.Receipts, func(r ledger.Receipt) bool {
 		return r.Refusal == nil && (r.Kind == ledger.KindDevice || r.Kind == ledger.KindTick)

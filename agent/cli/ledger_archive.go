@@ -89,6 +89,9 @@ func checkArchives(files []string, trust, output string, s streams) error {
 	_ = bar.Finish()
 	hash := c.AppHash()
 	answer.Height, answer.AppHash, answer.Households = c.Height(), hex.EncodeToString(hash[:]), c.Households()
+	if want == nil {
+		fmt.Fprintf(s.err, "the archive says itself which community it is of: compare the genesis hash, or give it with --trust\n")
+	}
 	if output == "json" {
 		enc := json.NewEncoder(s.out)
 		enc.SetIndent("", "  ")
@@ -98,9 +101,6 @@ func checkArchives(files []string, trust, output string, s streams) error {
 		if _, err := fmt.Fprintf(s.out, "%s: blocks %d to %d, %d lines of history, sha256 %x\n", files[i], a.Base, a.Height, a.Lines, a.Sum); err != nil {
 			return err
 		}
-	}
-	if want == nil {
-		fmt.Fprintf(s.err, "the archive says itself which community it is of: compare the genesis hash, or give it with --trust\n")
 	}
 	_, err := fmt.Fprintf(s.out, "ok: %d blocks executed, %d households, hash %.16s, genesis %s\n", answer.Height, answer.Households, answer.AppHash, answer.GenesisHash)
 	return err

@@ -382,12 +382,12 @@ func TestHouses(t *testing.T) {
 	})
 	h.elect(first, 2)
 	h.elect(far, 3)
-	whole := [][]string{ // a light home asks those who were voted for, and not the replica
+	whole := [][]string{
 		{"", "direct", "direct", "direct", "direct"},
 		{"direct", "", "local", "punched", "punched"},
-		{"direct", "local", "", "punched", ""},
+		{"direct", "local", "", "punched", "punched"},
 		{"direct", "punched", "punched", "", "punched"},
-		{"direct", "punched", "", "punched", ""},
+		{"direct", "punched", "punched", "punched", ""},
 	}
 	h.see("all reach each other", whole...)
 	h.until("intervals are settled, with trade in all homes", func() bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,7 +126,9 @@ func TestOneAway(t *testing.T) {
 	}
 	await(t, 10*time.Second, "one validator missed", func() bool {
 		st := rest[0].Status()
-		return st.Waiting == "" && !st.Validators[3].Online
+		// In the order of their keys, which are drawn.
+		i := slices.IndexFunc(st.Validators, func(v ValidatorStatus) bool { return v.Name == away.name })
+		return i >= 0 && st.Waiting == "" && !st.Validators[i].Online
 	})
 	away.start()
 	took := s.awaitState("caught up", s.nodes, s.preferred(s.homes[0]))

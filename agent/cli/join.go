@@ -175,17 +175,22 @@ func (o *joinOptions) visit(ctx context.Context) (*joining.Guest, error) {
 	return joining.VisitWithWords(ctx, secret, tag, o.At)
 }
 
+// meet has the home that was found show that it is the right one, and fetches what its
+// community started from, which has to have the hash that was expected.
+func meet(ctx context.Context, guest *joining.Guest, now func() time.Time) (hello *joining.Hello, doc []byte, chain string, err error) {
+	if hello, err = guest.Hello(ctx, nil, now); err != nil {
+		return nil, nil, "", err
+	}
+	if doc, err = guest.Document(ctx, nil, hello); err != nil {
+		return nil, nil, "", err
+	}
+	chain, _, err = consensus.ParseGenesis(doc)
+	return hello, doc, chain, err
+}
+
 // prepare checks the home that was found and makes this one's folder, whole or not at all.
 func (o *joinOptions) prepare(ctx context.Context, guest *joining.Guest, s streams) error {
-	hello, err := guest.Hello(ctx, nil, o.now)
-	if err != nil {
-		return err
-	}
-	doc, err := guest.Document(ctx, nil, hello)
-	if err != nil {
-		return err
-	}
-	chain, _, err := consensus.ParseGenesis(doc)
+	hello, doc, chain, err := meet(ctx, guest, o.now)
 	if err != nil {
 		return err
 	}

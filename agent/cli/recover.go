@@ -18,7 +18,6 @@ import (
 	"github.com/commonwatt/commonwatt/agent/joining"
 	"github.com/commonwatt/commonwatt/agent/paper"
 	"github.com/commonwatt/commonwatt/market"
-	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 	"github.com/commonwatt/commonwatt/meter"
 )
@@ -220,15 +219,7 @@ func (o *recoverOptions) resume() error {
 
 // replace makes the new gateway and has the ledger take it.
 func (o *recoverOptions) replace(ctx context.Context, guest *joining.Guest, key ed25519.PrivateKey, again bool, s streams) error {
-	hello, err := guest.Hello(ctx, nil, o.now)
-	if err != nil {
-		return err
-	}
-	doc, err := guest.Document(ctx, nil, hello)
-	if err != nil {
-		return err
-	}
-	chain, _, err := consensus.ParseGenesis(doc)
+	hello, doc, chain, err := meet(ctx, guest, o.now)
 	if err != nil {
 		return err
 	}
@@ -364,15 +355,7 @@ for the time until then.`,
 }
 
 func revoke(ctx context.Context, guest *joining.Guest, key ed25519.PrivateKey, s streams) error {
-	hello, err := guest.Hello(ctx, nil, time.Now)
-	if err != nil {
-		return err
-	}
-	doc, err := guest.Document(ctx, nil, hello)
-	if err != nil {
-		return err
-	}
-	chain, _, err := consensus.ParseGenesis(doc)
+	_, _, chain, err := meet(ctx, guest, time.Now)
 	if err != nil {
 		return err
 	}

@@ -20,18 +20,6 @@ type gatewayLedger interface {
 	bill.Source
 }
 
-// answerOthers lets other homes ask this one's ledger.
-func answerOthers(host *p2p.Host, node *consensus.Node) {
-	host.Handle(consensus.AnswerProtocol, consensus.MaxQuestion,
-		func(ctx context.Context, from p2p.PeerID, question []byte) ([]byte, error) {
-			key, err := p2p.KeyOf(from)
-			if err != nil {
-				return nil, err
-			}
-			return node.Answer(ctx, key, question)
-		})
-}
-
 // openLight prepares the ledger and the network of a light home: no engine, no ledger file,
 // no gossip. It asks those it is connected to.
 func (g *gateway) openLight(keys *household.Keys, genesis []byte) error {

@@ -74,3 +74,7 @@ func Entries(path string) ([]Entry, error) {
 func Retie(db *bolt.DB) error {
 	return db.Update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyTransaction, transactionID(tx)) })
 }
+
+// NoSync makes Commit answer before the block is durable, for the test that proves that
+// cutting the power shows that.
+func (s *Store) NoSync() { s.db.NoSync = true }

@@ -27,6 +27,7 @@ import (
 const (
 	commitTo    = "COMMONWATT_TEST_COMMIT_TO"
 	commitLimit = "COMMONWATT_TEST_COMMIT_LIMIT"
+	commitLazy  = "COMMONWATT_TEST_COMMIT_LAZY" // without syncing
 )
 
 func TestMain(m *testing.M) {
@@ -56,6 +57,9 @@ func commitUntil(path string) int {
 		fmt.Println("error", err)
 		return 1
 	}
+	if os.Getenv(commitLazy) != "" {
+		s.NoSync()
+	}
 	traffic := ledgertest.NewTraffic(c, s.State(), 4, rand.New(rand.NewPCG(uint64(s.Height()), 9)))
 	for height := s.Height() + 1; ; height++ {
 		d, err := applyTo(s, traffic.Block())
@@ -74,14 +78,25 @@ func commitUntil(path string) int {
 	}
 }
 
-// run starts the test binary on a file, kills it after so many heights, and returns
-// the last one it has answered for, and what else it said.
-func run(t *testing.T, path string, limit int64, heights int) (last int64, said string) {
+// writer is the test binary as a process that commits to a file.
+type writer struct {
+	path    string
+	limit   int64             // of the file's bytes, 0: none
+	lazy    bool              // it does not sync
+	heights int               // after so many it is stopped
+	stop    func(kill func()) // nil: by kill
+}
+
+// run returns the last height that the process has answered for, and what else it said.
+func (w writer) run(t *testing.T) (last int64, said string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), commitTo+"="+path)
-	if limit > 0 {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", commitLimit, limit))
+	cmd.Env = append(os.Environ(), commitTo+"="+w.path)
+	if w.limit > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", commitLimit, w.limit))
+	}
+	if w.lazy {
+		cmd.Env = append(cmd.Env, commitLazy+"=1")
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -91,6 +106,9 @@ func run(t *testing.T, path string, limit int64, heights int) (last int64, said 
 		t.Fatal(err)
 	}
 	kill := func() { _ = cmd.Process.Kill() } // it may be gone
+	if w.stop == nil {
+		w.stop = func(kill func()) { kill() }
+	}
 	deadline := time.AfterFunc(time.Minute, kill)
 	defer deadline.Stop()
 	lines := bufio.NewScanner(out)
@@ -98,12 +116,18 @@ func run(t *testing.T, path string, limit int64, heights int) (last int64, said 
 		if _, err := fmt.Sscan(lines.Text(), &last); err != nil {
 			said = lines.Text()
 		}
-		if n == heights {
-			kill()
+		if n == w.heights {
+			w.stop(kill)
 		}
 	}
 	_ = cmd.Wait() // it was killed
 	return last, said
+}
+
+// run has a process commit until it is killed.
+func run(t *testing.T, path string, limit int64, heights int) (last int64, said string) {
+	t.Helper()
+	return writer{path: path, limit: limit, heights: heights}.run(t)
 }
 
 // TestKill kills a process that commits, again and again: no block that Commit has

@@ -35,6 +35,7 @@ type houses struct {
 	lives []resident
 	ids   []string // network identity of home 1, 2, …
 	stops []func()
+	agent map[int]func() // ends the agent of a home
 }
 
 // resident is a home: where it is, what it is to be, and what stands on its roof.
@@ -58,7 +59,7 @@ const (
 // the others join with an invitation each, two officers admit them, and they run.
 func foundHouses(t *testing.T, dir string) *houses {
 	t.Helper()
-	h := &houses{t: t, bed: bed.New(t), dir: dir, lives: []resident{
+	h := &houses{t: t, bed: bed.New(t), dir: dir, agent: make(map[int]func()), lives: []resident{
 		{"street/corner", "p", household.RoleValidator, 3},
 		{"anna", "a1", household.RoleValidator, 4},
 		{"ben", "a2", household.RoleReplica, 0},
@@ -213,16 +214,24 @@ func (h *houses) run(n int) {
 		world += fmt.Sprintf("    solar: {kwp: %d, azimuth: 180, tilt: 35}\n", kwp)
 	}
 	world += "    devices: [{role: grid, definition: eastron-sdm630, unit: 1}]\n"
-	program := commonwatt(h.t)
+	meters := filepath.Join(filepath.Dir(commonwatt(h.t)), "firmware-sim")
 	h.stops = append(h.stops,
-		h.start(n, "firmware-sim", filepath.Join(filepath.Dir(program), "firmware-sim"), "run", "--config", h.write(fmt.Sprintf("world-%d.yaml", n), world)),
-		h.start(n, "agent", program, "run", "--home", h.home(n)))
+		h.start(n, "firmware-sim", meters, "run", "--config", h.write(fmt.Sprintf("world-%d.yaml", n), world)))
+	h.runAgent(n, commonwatt(h.t))
+}
+
+// runAgent starts a home's agent, or another program in its place; the one before has ended.
+func (h *houses) runAgent(n int, argv ...string) {
+	h.t.Helper()
+	h.agent[n] = h.start(n, "agent", append(argv, "run", "--home", h.home(n))...)
+	h.stops = append(h.stops, h.agent[n])
 }
 
 // start starts a program where home n is. What it returns ends it in order.
 func (h *houses) start(n int, name string, argv ...string) func() {
 	h.t.Helper()
-	log, err := os.Create(filepath.Join(h.dir, "logs", fmt.Sprintf("home-%d-%s.log", n, name)))
+	file := filepath.Join(h.dir, "logs", fmt.Sprintf("home-%d-%s.log", n, name))
+	log, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -349,25 +358,29 @@ func (h *houses) settled(n int) (map[int64]bool, bool) {
 
 // newest is the newest interval that all homes have settled; 0 if there is none.
 func (h *houses) newest() int64 {
-	var out int64
-	for n := range h.ids {
-		var own int64
-		settled, _ := h.settled(n + 1)
-		for k := range settled {
-			own = max(own, k)
-		}
-		if n == 0 || own < out {
-			out = own
-		}
+	out := h.newestOf(1)
+	for n := 2; n <= len(h.ids); n++ {
+		out = min(out, h.newestOf(n))
 	}
 	return out
 }
 
+// newestOf is the newest interval that home n shows as settled; 0 if there is none.
+func (h *houses) newestOf(n int) (newest int64) {
+	settled, _ := h.settled(n)
+	for k := range settled {
+		newest = max(newest, k)
+	}
+	return newest
+}
+
 // TestHouses is a community as homes have their networks, founded and joined by the commands
 // that people type: it trades over paths of all kinds, one house is cut off, so that there is
-// no quorum, and when it is back everything is settled; and the light home proves its bill.
+// no quorum, and when it is back everything is settled; and the light home proves its bill,
+// also when the home that invited it lies.
 func TestHouses(t *testing.T) {
 	t.Parallel()
+	liar := buildLiar(t)
 	if !bed.Enter(t, programsEnv+"="+filepath.Dir(commonwatt(t))) {
 		return
 	}
@@ -412,6 +425,7 @@ func TestHouses(t *testing.T) {
 	h.until("ten more intervals are settled", func() bool { return h.newest() >= away+10 })
 	h.complete(begin, h.newest())
 	h.proves(light)
+	h.lies(liar)
 
 	for _, stop := range slices.Backward(h.stops) {
 		stop()
@@ -421,21 +435,21 @@ func TestHouses(t *testing.T) {
 	}
 }
 
-// complete fails if a home has not settled all these intervals.
+// complete waits until all homes have settled all these intervals: the last reports of some
+// may come after those of later ones.
 func (h *houses) complete(begin, last int64) {
 	h.t.Helper()
-	for n := range h.ids {
-		settled, _ := h.settled(n + 1)
-		var missing []int64
-		for k := begin; k <= last; k++ {
-			if !settled[k] {
-				missing = append(missing, k)
+	h.until(fmt.Sprintf("all of the intervals %d to %d are settled", begin, last), func() bool {
+		for n := range h.ids {
+			settled, _ := h.settled(n + 1)
+			for k := begin; k <= last; k++ {
+				if !settled[k] {
+					return false
+				}
 			}
 		}
-		if len(missing) > 0 {
-			h.t.Errorf("home %d: of intervals %d to %d these are not settled: %d", n+1, begin, last, missing)
-		}
-	}
+		return true
+	})
 }
 
 // proves has home n prove its bill, and somebody else's machine check it.

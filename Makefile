@@ -12,6 +12,7 @@ DAYS     ?= 3
 FAULTDAYS ?= 30
 QUORUM   ?= 20
 INTERVALS ?= 1000
+MUTANT    ?= .
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -71,6 +72,11 @@ quorum: ## QUORUM times (20) a quorum is lost and found over both transports; th
 .PHONY: replica
 replica: ## two replicas join a chain of INTERVALS (1000), by a snapshot and from its first block; times and bytes are printed
 	$(GO) test -run '^TestReplicas$$' -timeout=0 -v ./market/consensus -replica.intervals $(INTERVALS)
+
+.PHONY: mutants
+mutants: ## plants one bug after the other (those that MUTANT matches, all); a test must fail on each
+	@$(GO) test -tags mutants -c -o bin/mutants.test ./agent/mutants && \
+	cd agent/mutants && ../../bin/mutants.test -test.run '^TestMutants$$/$(MUTANT)' -test.timeout 0
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"crypto/ed25519"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -20,6 +21,9 @@ func TestVerifyTx(t *testing.T) {
 	stranger := ledgertest.NewHome("C")
 	forgedReading := ledger.ReportMeter{From: c.First, Count: 1, Start: c.Reading(a, c.First), End: c.Reading(a, c.First+1)}
 	forgedReading.End.Signature = make([]byte, ed25519.SignatureSize)
+	forgedStart := ledger.ReportMeter{From: c.First, Count: 1, Start: c.Reading(a, c.First), End: c.Reading(a, c.First+1)}
+	*forgedStart.Start.ImportWh -= min(*forgedStart.Start.ImportWh, 1000)
+	forgedStart.Start.Signature = c.Reading(b, c.First).Signature
 	for name, test := range map[string]struct {
 		raw      []byte
 		ok       bool
@@ -29,6 +33,7 @@ func TestVerifyTx(t *testing.T) {
 		"right, though too late":      {c.Order(a, c.First-5, market.Bid, 1, ledger.Step{Price: 1, WattHours: 1}), true, true},
 		"forged":                      {forge(c.Prefer(a, 1, 1, 1)), false, false},
 		"forged reading":              {forgedReading.Sign(ledgertest.ChainID, a.ID, a.Device), false, false},
+		"forged first reading":        {forgedStart.Sign(ledgertest.ChainID, a.ID, a.Device), false, false},
 		"too few approvals":           {c.Join(stranger, 1), true, true}, // how many the rules want is for check
 		"forged, of a stranger":       {forge(c.Prefer(stranger, 1, 1, 1)), true, false},
 		"forged, of an unknown meter": {forge(c.Report(b, c.First, 1)), true, false},
@@ -72,6 +77,33 @@ func TestSignatureBinds(t *testing.T) {
 		}
 		if err := r.state.CheckTx(tx); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestOneOfficerTwice: two good signatures of one officer are not those of two.
+func TestOneOfficerTwice(t *testing.T) {
+	c := ledgertest.New(ledger.DefaultRules())
+	a := ledgertest.NewHome("A")
+	r := newReplica(t, c.Genesis)
+	for name, test := range map[string]struct {
+		officers []uint64
+		ok       bool
+	}{
+		"two":                     {[]uint64{0, 1}, true},
+		"one twice":               {[]uint64{0, 0}, false},
+		"the other way round":     {[]uint64{1, 0}, false},
+		"one twice, and one more": {[]uint64{0, 1, 1}, false},
+	} {
+		join := ledger.RegisterHousehold{
+			Key: ledgertest.Public(a.Household), Device: ledgertest.Public(a.Device), Network: ledgertest.Public(a.Network), Node: ledger.RootNode,
+		}
+		for _, i := range test.officers {
+			join.Approvals = append(join.Approvals, ledger.Approval{Officer: i, Signature: ed25519.Sign(c.Officers[i], join.AdmissionBytes(ledgertest.ChainID))})
+		}
+		got := verdict(r.state, join.Sign(ledgertest.ChainID, a.Household))
+		if want := "household: ok"; (got == want) != test.ok || !test.ok && !strings.HasPrefix(got, ledger.CodeNotApproved.String()) {
+			t.Errorf("%s: got %q, want %q %v", name, got, want, test.ok)
 		}
 	}
 }

@@ -13,6 +13,8 @@ FAULTDAYS ?= 30
 QUORUM   ?= 20
 INTERVALS ?= 1000
 MUTANT    ?= .
+DURATION ?= 45s
+SEED     ?= 0
 
 # The same for every command, programs that tests build included, so that everything is compiled once: without C, as
 # on a gateway, and without this machine's paths. The version is stamped by hand, since -buildvcs fails in a checkout
@@ -77,6 +79,11 @@ replica: ## two replicas join a chain of INTERVALS (1000), by a snapshot and fro
 mutants: ## plants one bug after the other (those that MUTANT matches, all); a test must fail on each
 	@$(GO) test -tags mutants -c -o bin/mutants.test ./agent/mutants && \
 	cd agent/mutants && ../../bin/mutants.test -test.run '^TestMutants$$/$(MUTANT)' -test.timeout 0
+
+.PHONY: nemesis
+nemesis: build ## DURATION (45s) of kills, cuts, outages and worse, and what was acknowledged is held against every ledger (SEED=7)
+	@$(GO) build -o bin/nemesis ./agent/nemesis
+	@bin/nemesis -programs bin -duration $(DURATION) -seed $(SEED) $(ARGS)
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

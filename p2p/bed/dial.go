@@ -17,14 +17,14 @@ func (b *Bed) Client(name string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialIn(ctx, "/run/netns/"+name, network, addr)
+			return DialIn(ctx, "/run/netns/"+name, network, addr)
 		},
 	}}
 }
 
-// dialIn makes a connection in a namespace. Threads are in namespaces, not goroutines: the
+// DialIn makes a connection in the namespace at a path. Threads are in namespaces, not goroutines: the
 // one that goes there is kept for this and ends with it.
-func dialIn(ctx context.Context, space, network, addr string) (net.Conn, error) {
+func DialIn(ctx context.Context, space, network, addr string) (net.Conn, error) {
 	type dialled struct {
 		conn net.Conn
 		err  error

@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime"
@@ -27,6 +26,8 @@ type app struct {
 	// trusted are the transactions of proposals at this height whose signatures were
 	// found right, and with which key, though they are not in the pool.
 	trusted map[[32]byte]ledger.Key
+	// judged are the good proposals at this height, by the hash of their blocks.
+	judged map[[32]byte]*judgement
 }
 
 // finalized is a block that was applied and is not committed yet.
@@ -34,11 +35,14 @@ type finalized struct {
 	height   int64
 	delta    *ledger.Delta
 	receipts []ledger.Receipt
+	judged   *judgement // nil: this node was not asked about it
+	omitted  uint64
 }
 
 const (
 	maxTrusted = 4 * maxBlockTxs
-	codeNo     = 1 // any code but 0 means no; the engine shows it to nobody
+	maxJudged  = 16 // proposals of one height that are noted
+	codeNo     = 1  // any code but 0 means no; the engine shows it to nobody
 )
 
 var _ abci.Application = (*app)(nil)
@@ -125,58 +129,6 @@ func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	return &abci.ResponsePrepareProposal{Txs: txs}, nil
 }
 
-// ProcessProposal judges another validator's proposal, and our own.
-func (a *app) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
-	var reason error
-	a.n.book.read(func(s *ledger.State) { reason = a.judge(s, req.Txs) })
-	if reason == nil {
-		return &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}, nil
-	}
-	a.n.log.WarnContext(ctx, "proposal refused", "height", req.Height, "proposer", fmt.Sprintf("%X", req.ProposerAddress), "err", reason)
-	return &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}, nil
-}
-
-var errProposal = errors.New("bad proposal")
-
-// judge holds C3 and C4.
-func (a *app) judge(s *ledger.State, txs [][]byte) error {
-	if len(txs) > maxBlockTxs+1 {
-		return fmt.Errorf("%w: %d transactions, want at most %d and a tick", errProposal, len(txs), maxBlockTxs)
-	}
-	now := a.n.cfg.Now()
-	seen := make(map[[32]byte]bool, len(txs))
-	for i, raw := range txs {
-		hash := sha256.Sum256(raw)
-		if seen[hash] {
-			return fmt.Errorf("%w: transaction %d is there twice", errProposal, i)
-		}
-		seen[hash] = true
-		tx := a.n.pool.get(hash)
-		if tx == nil {
-			var err error
-			if tx, err = ledger.DecodeTx(raw); err != nil { // a bell is refused here as well
-				return fmt.Errorf("%w: transaction %d: %w", errProposal, i, err)
-			}
-		}
-		if tx.Kind() == ledger.KindTick {
-			if i != len(txs)-1 {
-				return fmt.Errorf("%w: transaction %d of %d is a tick, want it last", errProposal, i, len(txs))
-			}
-			if err := checkTick(s, tx, now); err != nil {
-				return fmt.Errorf("%w: %w", errProposal, err)
-			}
-			continue
-		}
-		if err := s.VerifyTx(tx, a.known); err != nil {
-			return fmt.Errorf("%w: transaction %d: %w", errProposal, i, err)
-		}
-		if key, ok := tx.VerifiedBy(); ok && len(a.trusted) < maxTrusted {
-			a.trusted[hash] = key
-		}
-	}
-	return nil
-}
-
 // known says that this node has found all signatures of a transaction right with that key.
 func (a *app) known(hash [32]byte, key ledger.Key) bool {
 	if k, ok := a.trusted[hash]; ok && k == key {
@@ -194,11 +146,16 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	block.Verified = a.known
 	var delta *ledger.Delta
 	var receipts []ledger.Receipt
-	a.n.book.read(func(s *ledger.State) { delta, receipts, err = ledger.Apply(s, block) })
+	judged, omitted := a.judged[block.Seed], uint64(0)
+	a.n.book.read(func(s *ledger.State) {
+		if delta, receipts, err = ledger.Apply(s, block); err == nil && judged != nil {
+			omitted = a.n.leftOut(s, judged)
+		}
+	})
 	if err != nil {
 		return nil, a.halt(fmt.Errorf("applying block %d: %w", req.Height, err))
 	}
-	a.pending = &finalized{height: req.Height, delta: delta, receipts: receipts}
+	a.pending = &finalized{height: req.Height, delta: delta, receipts: receipts, judged: judged, omitted: omitted}
 	hash := delta.AppHash()
 	res := &abci.ResponseFinalizeBlock{
 		AppHash: hash[:], TxResults: make([]*abci.ExecTxResult, len(receipts)), ValidatorUpdates: engineUpdates(delta.Validators),
@@ -230,6 +187,7 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	}
 	a.pending = nil
 	clear(a.trusted)
+	clear(a.judged)
 	orders := false
 	for _, r := range p.receipts {
 		orders = orders || r.Kind != ledger.KindTick
@@ -237,12 +195,18 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 			n.refused(r.Refusal)
 		}
 	}
+	if p.judged != nil {
+		n.conduct.omitted(p.judged.proposer, p.height, p.omitted)
+	}
 	n.book.read(func(s *ledger.State) {
 		for _, err := range n.pool.recheck(s.CheckTx) {
 			n.refused(err)
 		}
 		if now := n.cfg.Now(); orders && !now.Before(wallGate(s, s.Next()).Add(-n.beforeGate)) {
 			n.swept.Store(int64(s.Next()))
+		}
+		if p.judged != nil {
+			n.learn(s, p.judged)
 		}
 	})
 	n.committed(p)

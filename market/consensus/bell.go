@@ -85,8 +85,9 @@ func (n *Node) dueTxs(s *ledger.State, now time.Time) duty {
 	case now.Before(gather):
 		return duty{after: gather.Sub(now)}
 	default:
-		// Once before each gate; what comes later goes with the gate's block.
-		return duty{due: n.swept.Load() != int64(s.Next()), after: echoEvery}
+		// Once before each gate, if nothing is left out; what comes later has a last call,
+		// and what comes after that goes with the gate's block.
+		return duty{due: n.swept.Load() != int64(s.Next()) || n.overdue(s, now), after: echoEvery}
 	}
 }
 

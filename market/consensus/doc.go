@@ -18,7 +18,8 @@
 //	    for by a bell: a CheckTx of a secret that this node drew itself, so that no peer can
 //	    ring it. A bell never reaches a block, and lives until the next commit at most.
 //	C2  Orders and reports wait for one block shortly before the next gate; what a person did
-//	    (joining, a preference) and a full pool do not wait.
+//	    (joining, a preference) and a full pool do not wait. What comes after that block goes
+//	    with the gate's, or is called up once more, see C10.
 //	C3  A tick is accepted if and only if it is the last transaction, starts at the state's
 //	    next Interval, and the gate of its last Interval has closed by our own clock plus
 //	    Tolerance. Nothing that a validator accepts becomes wrong by waiting, and no block is
@@ -41,6 +42,16 @@
 //	C9  The engine's validators are the ledger's, two blocks later, on every node, after any
 //	    crash: what a block changes follows from the state before it and the block alone, and
 //	    is noted on disk before the ledger has the block.
+//	C10 An order that an honest validator has held for its patience (five seconds; half of
+//	    BeforeGate if that is less) at the last call (a third of BeforeGate before the gate)
+//	    is in a block before the gate, as long as fewer than a third of the validators leave
+//	    it out: whoever finds after a block that what it had held for so long was left out
+//	    rings again, for at most as many blocks in a row as have an honest proposer among
+//	    them. Honest proposers make no block more for it.
+//	C11 What a block left out though this node had held it for its patience, and there was
+//	    room, is counted against its proposer and shown, as are refused proposals and double
+//	    votes. Nothing is decided by it: it is what this node saw, and a proposer that has
+//	    just been restarted, or whose clock is slow by more than the patience, looks the same.
 //
 // # Snapshots
 //

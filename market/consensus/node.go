@@ -30,6 +30,7 @@ type Node struct {
 	validator  *privval.FilePV
 	guard      *guard
 	beforeGate time.Duration
+	patience   time.Duration // see C10
 
 	book    *book
 	pool    *pool
@@ -37,6 +38,8 @@ type Node struct {
 	bell    *bell
 	outbox  chan struct{} // capacity 1: own transactions wait to be sent
 	swept   atomic.Int64  // Interval before whose gate the pool has been emptied, see dueTxs
+	fair    fairness
+	conduct *conductBook
 	members members
 	changes *changeBook
 	events  events
@@ -79,8 +82,9 @@ func New(cfg Config) (*Node, error) {
 		interval := g.Clock().WallDuration(g.Calendar().Length)
 		n.beforeGate = min(max(interval/5, 200*time.Millisecond), 30*time.Second)
 	}
+	n.patience = min(longest, n.beforeGate/2)
 	n.swept.Store(noSweep)
-	n.app = &app{n: n, trusted: map[[32]byte]ledger.Key{}}
+	n.app = &app{n: n, trusted: map[[32]byte]ledger.Key{}, judged: map[[32]byte]*judgement{}}
 	n.snapshots = &snapshots{dir: snapshotFolder(cfg.Home), chainID: doc.ChainID, every: cfg.SnapshotEvery, begun: make(chan *store.SnapshotCopy, 1)}
 	for _, dir := range []string{cfg.Home, filepath.Join(cfg.Home, "config"), filepath.Join(cfg.Home, "data")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -90,6 +94,7 @@ func New(cfg Config) (*Node, error) {
 	if err := keepGenesis(cfg.Home, cfg.Genesis); err != nil {
 		return nil, err
 	}
+	n.conduct = openConduct(cfg.Home, n.log)
 	if n.validator, err = loadValidator(cfg.ValidatorKeyFile, cfg.ValidatorStateFile); err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ type entry struct {
 	home   market.HouseholdID // whose room it takes
 	gone   bool
 	stale  bool // in pool.stale
+	since  time.Time
 
 	publishAt time.Time // of own ones: when to send it (again)
 	pause     time.Duration
@@ -129,7 +130,7 @@ func (p *pool) add(tx *ledger.Tx, own, registered bool, now time.Time) (added bo
 	if p.applied(tx.Hash()) { // by a block that came since it was checked
 		return false, nil
 	}
-	e := &entry{tx: tx, own: own, home: newcomers}
+	e := &entry{tx: tx, own: own, home: newcomers, since: now}
 	if registered {
 		e.home = tx.Household()
 	}

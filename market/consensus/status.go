@@ -31,6 +31,9 @@ type Status struct {
 	// Rejected counts refusals since the start by the name of their code: of what was
 	// submitted or gossiped here, and of what blocks carried.
 	Rejected map[string]uint64
+	// Omitted counts, by the address of the validator who proposed the block, orders that
+	// were left out though this node had long held them (C11).
+	Omitted map[string]uint64
 	// Waiting says what the node waits for, in words for people; empty: nothing.
 	Waiting string
 
@@ -60,7 +63,12 @@ func (n *Node) Status() Status {
 	s := Status{
 		ChainID: n.doc.ChainID, Height: height, AppHash: hash[:], CatchingUp: n.behind(),
 		Pool: l.txs, PoolBytes: l.bytes,
-		Rejected: n.counts.snapshot(),
+		Rejected: n.counts.snapshot(), Omitted: map[string]uint64{},
+	}
+	for a, seen := range n.conduct.all() {
+		if seen.Omitted > 0 {
+			s.Omitted[addressText(a)] = seen.Omitted
+		}
 	}
 	if at := n.last.Load(); at != 0 {
 		s.LastBlockWall = time.Unix(0, at).UTC()

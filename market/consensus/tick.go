@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/commonwatt/commonwatt/market"
@@ -36,21 +35,21 @@ func dueTick(s *ledger.State, now time.Time) (t ledger.Tick, due bool) {
 func checkTick(s *ledger.State, tx *ledger.Tx, now time.Time) error {
 	t, ok := tx.Tick()
 	if !ok {
-		return fmt.Errorf("not a tick")
+		return badProposal(reasonMalformed, "not a tick")
 	}
 	from, to := t.From, t.To
 	if from != s.Next() {
-		return fmt.Errorf("tick starts at %d, want the next interval %d", from, s.Next())
+		return badProposal(reasonBadTick, "tick starts at %d, want the next interval %d", from, s.Next())
 	}
 	if to < from || to-from >= ledger.MaxTickSpan {
-		return fmt.Errorf("tick goes from %d to %d, want 1 to %d intervals", from, to, ledger.MaxTickSpan)
+		return badProposal(reasonBadTick, "tick goes from %d to %d, want 1 to %d intervals", from, to, ledger.MaxTickSpan)
 	}
 	if gate := wallGate(s, to); gate.After(now.Add(Tolerance)) {
-		return fmt.Errorf("tick closes interval %d, whose gate closes in %v by our clock, want at most %v", to, gate.Sub(now), Tolerance)
+		return badProposal(reasonEarlyTick, "tick closes interval %d, whose gate closes in %v by our clock, want at most %v", to, gate.Sub(now), Tolerance)
 	}
 	if last := t.Begun - 1; last >= from {
 		if start := s.Clock().Wall(s.Calendar().Start(last)); start.After(now.Add(Tolerance)) {
-			return fmt.Errorf("tick says interval %d has begun, which begins in %v by our clock, want at most %v", last, start.Sub(now), Tolerance)
+			return badProposal(reasonEarlyTick, "tick says interval %d has begun, which begins in %v by our clock, want at most %v", last, start.Sub(now), Tolerance)
 		}
 	}
 	return nil

@@ -24,6 +24,13 @@ func (o *PlaceOrder) Sign(chainID string, h market.HouseholdID, device ed25519.P
 	return sign(KindOrder, chainID, h, o, device)
 }
 
+// Order returns what an order says, which the caller must not change; ok is false for every
+// other kind.
+func (tx *Tx) Order() (o *PlaceOrder, ok bool) {
+	o, ok = tx.body.(*PlaceOrder)
+	return o, ok
+}
+
 func (o *PlaceOrder) withdraws() bool {
 	return len(o.Steps) == 1 && o.Steps[0].WattHours == 0 && o.Steps[0].Price == 0
 }

@@ -74,6 +74,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	s := &street{opt: o, begun: time.Now()}
+	defer func() { s.ports.release() }()
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 // again, then the broker. At the end everything has to add up, the ledgers have to
 // be one, a flipped byte has to be named, and a second start has to go on.
 func TestStreet(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "street")
 	broker := startMosquitto(t)
 	r := start(t, dir, "--fresh", "--homes", "6", "--light", "1", "--for", "125s", "--broker", broker.url())

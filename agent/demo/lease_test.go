@@ -47,6 +47,7 @@ func (r *run) inverter() (v inverter, ok bool) {
 // for as long as the lease, and not an instant longer; then it is in its own mode, and nobody had to tell it. It is a winter
 // night, so that the battery has room for what it is told to take.
 func TestKilledWhileLeading(t *testing.T) {
+	t.Parallel()
 	const lease, power = 300, 700
 	r := start(t, filepath.Join(t.TempDir(), "street"), "--fresh", "--homes", "1", "--battery", "self-consumption", "--from", "2026-01-20T22:00:00Z")
 	r.until("reading its battery", 100*time.Second, func() bool {

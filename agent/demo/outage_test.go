@@ -20,6 +20,7 @@ var days = flag.Int("days", 0, "community days that TestOutage lasts, with three
 // hours. Afterwards every interval is settled, none twice, and each household's account
 // is what can be computed anew from its device's own counters, to the micro-unit.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	const pace = 3 * time.Second
 	after, outage, span := 75*time.Minute, 105*time.Minute, 5*time.Hour
 	if *days > 0 {

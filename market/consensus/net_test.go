@@ -54,6 +54,7 @@ type street struct {
 	t        testing.TB
 	listen   string
 	open     bool
+	patient  bool // light homes have the times of real life
 	chain    string
 	genesis  ledger.Genesis
 	doc      []byte

@@ -138,7 +138,6 @@ func (s *street) orderEach(ctx context.Context, h *home, l *lightHome, last mark
 // allOrdered holds that the orders were in their blocks: what is fast and empty proves nothing.
 func (s *street) allOrdered(l *lightHome, homes int, last market.Interval) {
 	s.t.Helper()
-	want := int64(homes) * 300
 	l.Read(func(st *ledger.State) {
 		r, ok := st.Interval(last)
 		if !ok {
@@ -151,7 +150,7 @@ func (s *street) allOrdered(l *lightHome, homes int, last market.Interval) {
 			}
 		}
 		if n != homes {
-			s.t.Errorf("interval %d has orders of %d homes, want %d (%d Wh)", last, n, homes, want)
+			s.t.Errorf("interval %d has orders of %d homes, want %d", last, n, homes)
 		}
 	})
 }

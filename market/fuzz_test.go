@@ -150,3 +150,26 @@ func FuzzClear(f *testing.F) {
 		knownError(t, err)
 	})
 }
+
+// FuzzTexts: every text of ours that stands for a value stands for one alone, and what is written is read again.
+func FuzzTexts(f *testing.F) {
+	for _, text := range []string{"2026-06", "0000-00", "bid", "offer", "imbalance-import", market.HouseholdIDOf(make([]byte, 32)).String(), "", "2026-6", " bid"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if m, err := market.ParseMonth(text); err == nil && m.String() != text {
+			t.Errorf("month %q becomes %q", text, m)
+		}
+		if id, err := market.ParseHouseholdID(text); err == nil && id.String() != text {
+			t.Errorf("household %q becomes %q", text, id)
+		}
+		var side market.Side
+		if err := side.UnmarshalText([]byte(text)); err == nil && side.String() != text {
+			t.Errorf("side %q becomes %q", text, side)
+		}
+		var kind market.TransferKind
+		if err := kind.UnmarshalText([]byte(text)); err == nil && kind.String() != text {
+			t.Errorf("kind %q becomes %q", text, kind)
+		}
+	})
+}

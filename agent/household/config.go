@@ -91,18 +91,27 @@ func (e *ConfigError) Error() string {
 
 // LoadConfig reads agent.yaml strictly. Errors are *ConfigError.
 func LoadConfig(path string) (Config, error) {
+	raw, err := readConfig(path)
+	if err != nil {
+		return Config{}, err
+	}
+	return parseConfig(path, raw)
+}
+
+// readConfig reads a file that a person writes, and not more of it than one could write.
+func readConfig(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Config{}, unreadable(path, err)
+		return nil, unreadable(path, err)
 	}
 	if info.Size() > maxConfigBytes {
-		return Config{}, &ConfigError{File: path, Text: fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxConfigBytes)}
+		return nil, &ConfigError{File: path, Text: fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxConfigBytes)}
 	}
 	raw, err := os.ReadFile(path) //nolint:gosec // the path is the person's own
 	if err != nil {
-		return Config{}, unreadable(path, err)
+		return nil, unreadable(path, err)
 	}
-	return parseConfig(path, raw)
+	return raw, nil
 }
 
 func unreadable(path string, err error) *ConfigError {

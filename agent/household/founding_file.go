@@ -123,14 +123,15 @@ type FoundingHome struct {
 }
 
 // LoadFounding reads community.yaml strictly. Errors are *ConfigError.
-func LoadFounding(path string) (f FoundingFile, err error) {
-	raw, err := os.ReadFile(path) //nolint:gosec // the person named it
+func LoadFounding(path string) (FoundingFile, error) {
+	raw, err := readConfig(path)
 	if err != nil {
-		return f, unreadable(path, err)
+		return FoundingFile{}, err
 	}
-	if len(raw) > maxConfigBytes {
-		return f, &ConfigError{File: path, Text: fmt.Sprintf("has %d bytes, want at most %d", len(raw), maxConfigBytes)}
-	}
+	return parseFounding(path, raw)
+}
+
+func parseFounding(path string, raw []byte) (f FoundingFile, err error) {
 	file, err := parser.ParseBytes(raw, 0)
 	if err != nil {
 		return f, yamlError(path, err)

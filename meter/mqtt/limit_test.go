@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -93,4 +94,34 @@ func TestLimitedRefuses(t *testing.T) {
 			t.Errorf("%s: got %d bytes, %v", name, n, err)
 		}
 	}
+}
+
+// FuzzLimited: of any bytes of a broker, cut up in any way, no packet above the limit is delivered, nothing is delivered
+// that did not come, and where it is cut does not matter.
+func FuzzLimited(f *testing.F) {
+	f.Add(append(packet(0x30, bytes.Repeat([]byte{1}, 400)), packet(0x30, []byte("ab"))...), uint8(3))
+	f.Add([]byte{0x20, 0xff, 0xff, 0xff, 0xff, 0x7f}, uint8(1))
+	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3}, uint8(0))
+	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
+		const limit = 300
+		through := func(piece int) []byte {
+			out, _ := io.ReadAll(newLimited(&piecewise{data: bytes.Clone(in), pieces: []int{piece}}, limit, func(size int) {
+				if size <= limit {
+					t.Errorf("a packet of %d bytes was swallowed", size)
+				}
+			}))
+			return out
+		}
+		got := through(int(cut) + 1)
+		if whole := through(1 << 20); !bytes.Equal(got, whole) {
+			t.Errorf("in pieces of %d: % x, at once: % x", int(cut)+1, got, whole)
+		}
+		for rest := got; len(rest) > 1; {
+			size, n := binary.Uvarint(rest[1:])
+			if n <= 0 || size > limit {
+				t.Fatalf("delivered a packet of %d bytes: % x", size, rest)
+			}
+			rest = rest[min(len(rest), 1+n+int(size)):]
+		}
+	})
 }

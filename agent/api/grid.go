@@ -151,7 +151,7 @@ func (s *Server) registerGrid(api huma.API) {
 	type submitInput struct{ Body Submission }
 	huma.Register(api, huma.Operation{
 		OperationID: "submit", Method: http.MethodPost, Path: transactionsPath, Summary: "Hand a signed transaction to the ledger",
-		Description: "It is checked as the ledger's pool does, and waits for a block.", DefaultStatus: http.StatusAccepted,
+		Description: "It is checked as the ledger's pool does, and kept on this home's disk, which hands it to the ledger until a block has it or none ever can.", DefaultStatus: http.StatusAccepted,
 		MaxBodyBytes: 3 * maxTransactionBytes, Middlewares: huma.Middlewares{s.loopbackOnly(api)},
 	}, func(ctx context.Context, in *submitInput) (*struct{}, error) {
 		raw, err := hex.DecodeString(in.Body.Transaction)

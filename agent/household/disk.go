@@ -32,6 +32,7 @@ const diskFormat = "commonwatt-home/1"
 var (
 	bucketMeter   = []byte("meter")   // "state" -> meterState
 	bucketReports = []byte("reports") // first interval -> ledger.ReportMeter not yet on the ledger
+	bucketOutbox  = []byte("outbox")  // hash -> letter: a transaction that was taken from somebody
 	keyState      = []byte("state")
 	keyFormat     = []byte("format")
 )
@@ -85,7 +86,10 @@ func prepareDisk(tx *bolt.Tx) error {
 	case string(f) != diskFormat:
 		return fmt.Errorf("%w: format is %q, want %q", ErrDamaged, f, diskFormat)
 	}
-	_, err = tx.CreateBucketIfNotExists(bucketReports)
+	if _, err = tx.CreateBucketIfNotExists(bucketReports); err != nil {
+		return err
+	}
+	_, err = tx.CreateBucketIfNotExists(bucketOutbox)
 	return err
 }
 

@@ -22,7 +22,7 @@
 //	H6  A picture's account is of one state of the ledger: balance = earned - spent.
 //	H7  All that grows is bounded: pending reports by maxPending, what is remembered of
 //	    metered energy by keptMetered, lines of the book by keptLines and the
-//	    correction window, texts of devices by maxText; in history.db, what counts by
+//	    correction window, texts of devices by maxText; waiting letters by maxLetters; in history.db, what counts by
 //	    the days that it is kept, what does not by maxAsides.
 //	H8  No interval is closed while the gateway's clock is not known to be right, unless
 //	    agent.yaml trusts it or the community's clock runs at a rate.
@@ -34,6 +34,9 @@
 //	    has no allocation, no ledger or no fresh reading to go by, the device is in
 //	    its own mode when the lease is over. What the picture says of it was read
 //	    back. Another device in its place is not written to, also after a restart.
+//	H12 A transaction that Submit took is on disk before Submit returns, and is handed to
+//	    the ledger until the ledger has it or will never take it, also after a restart. An
+//	    order that no block ever had is a problem on the page.
 //
 // # Goroutines
 //

@@ -1,12 +1,9 @@
 package household
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/commonwatt/commonwatt/agent/api"
@@ -23,16 +20,6 @@ func (h *Home) Grid(interval int64) (g api.Grid, ok bool, err error) {
 	}
 	h.opt.Ledger.Read(func(s *ledger.State) { g, ok, err = GridOf(s, h.id, k, result) })
 	return g, ok, err
-}
-
-// Submit implements api.Network.
-func (h *Home) Submit(ctx context.Context, tx []byte) error {
-	err := h.opt.Ledger.Submit(ctx, tx)
-	if r := (*ledger.Refusal)(nil); errors.As(err, &r) {
-		code := r.Code.String()
-		return &api.Refused{Code: code, Detail: strings.TrimPrefix(r.Error(), code+": ")}
-	}
-	return err
 }
 
 // Results is what GridOf's callers read an Interval's result from.

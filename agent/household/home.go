@@ -96,6 +96,7 @@ type Home struct {
 	mu          sync.Mutex // guards what follows and the views of the devices
 	reports     map[market.Interval]*pending
 	metered     map[market.Interval]energy // what this home knows itself, newest 200
+	outbox      outbox
 	course      course
 	notAdmitted string // why the admission was refused; empty: it was not
 
@@ -148,6 +149,9 @@ func (h *Home) prepare() error {
 	}
 	for _, r := range reports {
 		h.remember(r)
+	}
+	if h.outbox.letters, err = h.disk.loadLetters(); err != nil {
+		return err
 	}
 	h.book = newBook(h.id, h.opt.Ledger, h.rules)
 	for i := range h.opt.Config.Meters {

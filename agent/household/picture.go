@@ -39,6 +39,7 @@ func (h *Home) picture() api.Snapshot {
 	}
 	v.controls = h.showControls()
 	v.refused = h.refusedReports()
+	v.missed = h.outbox.missed
 	v.notAdmitted = h.notAdmitted
 	h.mu.Unlock()
 	v.unkept = h.history.failing()
@@ -88,6 +89,7 @@ type view struct {
 	metered     map[market.Interval]energy
 	devices     []deviceView
 	refused     refusedReports
+	missed      missedOrders
 	controls    []api.Control
 	notAdmitted string
 	unkept      string // why readings are not kept

@@ -60,6 +60,11 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 	for i, m := range s.Meters {
 		v.meterProblems(add, m, v.devices[i])
 	}
+	if m := v.missed; m.count > 0 && m.last >= v.current {
+		add("order-missed", fmt.Sprintf("Of the orders that this home had taken %d came into no block; the last was for %s: %s.",
+			m.count, v.home.calendar.Start(m.last).Format("2006-01-02 15:04 MST"), m.why),
+			"Orders that are submitted well before their gate have time to wait for the ledger.")
+	}
 	if r := v.refused; r.count == 1 {
 		add("report-refused", fmt.Sprintf("The ledger refused the meter report of interval %d: %s.", r.first, r.why),
 			"The readings stay in "+DiskFile+"; show them to your cooperative.")

@@ -45,7 +45,13 @@ func (h *Home) newTrading() *trading {
 // look does what there is to do now.
 func (t *trading) look(ctx context.Context) error {
 	h := t.home
-	if h.opt.Ledger.Status().CatchingUp || !t.member(ctx) {
+	if h.opt.Ledger.Status().CatchingUp {
+		return nil
+	}
+	if err := t.deliver(ctx); err != nil {
+		return fmt.Errorf("delivering what was submitted: %w", err)
+	}
+	if !t.member(ctx) {
 		return nil
 	}
 	if !t.recalled {

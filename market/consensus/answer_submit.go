@@ -52,8 +52,8 @@ const maxRefusalText = 200 // bytes of a refusal's field and text on the way
 func answerSubmit(ctx context.Context, n *Node, _ ed25519.PublicKey, q *SubmitQuestion) (*SubmitAnswer, error) {
 	tx, err := ledger.DecodeTx(q.Tx)
 	if err == nil && !n.pool.known(tx.Hash()) {
-		var added bool
-		if added, err = n.take(tx, false); added {
+		fates := n.take([]*ledger.Tx{tx}, false)
+		if err = fates[0].err; fates[0].added {
 			// Those who are connected to us only by others learn of it by gossip; once, since
 			// its home asks again as long as no block has it.
 			n.send(ctx, [][]byte{tx.Bytes()})

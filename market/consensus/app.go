@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/p2p"
@@ -225,6 +226,7 @@ func (n *Node) store(p *finalized) error {
 	// refused by the new state can see in the pool that it is because it was applied.
 	settle := func() {
 		ticked := slices.ContainsFunc(p.receipts, func(r ledger.Receipt) bool { return r.Kind == ledger.KindTick })
+		n.book.read(func(s *ledger.State) { n.turns.note(p.receipts, s, time.Now()) })
 		n.pool.settle(p.receipts, ticked)
 	}
 	if err := n.changes.decided(p.height, p.delta.Validators); err != nil {

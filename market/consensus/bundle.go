@@ -8,8 +8,6 @@ import (
 	"strconv"
 
 	"github.com/fxamacker/cbor/v2"
-
-	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -127,14 +125,4 @@ func (v Verdict) String() string {
 		return "ignore"
 	}
 	return "verdict-" + itoa(int(v))
-}
-
-// blame lists the refusals that no honest node forwards, whatever it may not know yet:
-// they follow from the bytes, and from rules that never change.
-var blame = map[ledger.Code]bool{
-	ledger.CodeMalformed: true, ledger.CodeOversized: true, ledger.CodeUnknownKind: true,
-	ledger.CodeBadSignature: true, ledger.CodeBadQuantity: true, ledger.CodePriceOutOfBounds: true,
-	ledger.CodeTooManySteps: true, ledger.CodeBadSteps: true, ledger.CodeBadPreference: true,
-	ledger.CodeNotApproved: true, ledger.CodeBadKey: true, ledger.CodeUnknownNode: true,
-	ledger.CodeTickMisplaced: true,
 }

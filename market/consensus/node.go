@@ -44,6 +44,7 @@ type Node struct {
 	changes *changeBook
 	events  events
 	counts  counts
+	turns   turns
 
 	snapshots *snapshots
 	results   resultChain
@@ -226,87 +227,16 @@ func (n *Node) Submit(ctx context.Context, raw []byte) error {
 	if n.pool.get(tx.Hash()) != nil {
 		return nil
 	}
-	added, err := n.take(tx, true)
-	if err != nil {
+	fates := n.take([]*ledger.Tx{tx}, true)
+	if err := fates[0].err; err != nil {
 		n.refused(err)
 		return err
 	}
-	if added {
+	if fates[0].added {
 		poke(n.outbox)
 		poke(n.bell.wake)
 	}
 	return nil
-}
-
-// take checks a transaction against the state and puts it into the pool.
-func (n *Node) take(tx *ledger.Tx, own bool) (added bool, err error) {
-	registered := false
-	n.book.read(func(s *ledger.State) {
-		if err = s.CheckTx(tx); err == nil {
-			_, registered = s.Household(tx.Household())
-		}
-	})
-	if err != nil {
-		return false, err
-	}
-	return n.pool.add(tx, own, registered, time.Now())
-}
-
-// Validate judges one gossip message of others. Its good transactions go into the pool,
-// also where the message as a whole is not to be forwarded. It is safe for concurrent use.
-//
-// Reject: no honest node sends this. Ignore: nothing new in it, or it may be good by what
-// we do not know yet, or there is no room for it.
-func (n *Node) Validate(raw []byte) Verdict {
-	txs, err := decodeBundle(raw)
-	if err != nil {
-		n.refused(&ledger.Refusal{Code: ledger.CodeMalformed})
-		return Reject
-	}
-	verdict := Ignore
-	for _, b := range txs {
-		switch n.validateTx(b) {
-		case Reject:
-			return Reject
-		case Accept:
-			verdict = Accept
-		case Ignore:
-		}
-	}
-	if verdict == Accept {
-		poke(n.bell.wake)
-	}
-	return verdict
-}
-
-func (n *Node) validateTx(raw []byte) Verdict {
-	tx, err := ledger.DecodeTx(raw)
-	if err == nil {
-		if n.pool.known(tx.Hash()) {
-			return Ignore
-		}
-		var added bool
-		if added, err = n.take(tx, false); err == nil {
-			if added {
-				return Accept
-			}
-			return Ignore
-		}
-		if n.pool.known(tx.Hash()) {
-			return Ignore // by now it has been applied
-		}
-	}
-	n.refused(err)
-	if r, ok := errors.AsType[*ledger.Refusal](err); ok && blame[r.Code] && !n.behind() {
-		return Reject
-	}
-	return Ignore
-}
-
-// behind says whether this node may not know what everybody else does.
-func (n *Node) behind() bool {
-	e := n.engine.Load()
-	return e == nil || e.syncing()
 }
 
 // Read calls f with the state after the last block. f must be quick, must not keep or

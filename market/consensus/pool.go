@@ -27,6 +27,7 @@ func codeName(c ledger.Code) string {
 
 const (
 	seenSize       = 8192 // hashes remembered, twice that at most
+	spentSize      = 4096 // hashes of refused ones remembered until the next block
 	republishFirst = 2 * time.Second
 	republishLast  = time.Minute
 	recheckAtOnce  = 512 // transactions looked at again per block, which bounds Commit
@@ -41,16 +42,18 @@ var newcomers = market.HouseholdID{}
 type pool struct {
 	limits PoolLimits
 
-	mu     sync.Mutex
-	byHash map[[32]byte]*entry
-	homes  map[market.HouseholdID][]*entry // in the order of arrival; foreign ones only
-	own    []*entry                        // in the order of arrival
-	bytes  int                             // of all
-	urgent int                             // of all, that a block should not wait for (C2)
-	count  int                             // of others
-	size   int                             // bytes of others
-	seen   [2]map[[32]byte]struct{}        // hashes of applied ones: young, old
-	stale  []*entry                        // to be looked at again, see recheck
+	mu        sync.Mutex
+	byHash    map[[32]byte]*entry
+	homes     map[market.HouseholdID][]*entry // in the order of arrival; foreign ones only
+	own       []*entry                        // in the order of arrival
+	bytes     int                             // of all
+	urgent    int                             // of all, that a block should not wait for (C2)
+	decisions int                             // of all, that officers signed
+	count     int                             // of others
+	size      int                             // bytes of others
+	seen      [2]map[[32]byte]struct{}        // hashes of applied ones: young, old
+	spent     map[[32]byte]Verdict            // of those that cost signatures and were refused since the last block
+	stale     []*entry                        // to be looked at again, see recheck
 }
 
 type entry struct {
@@ -73,6 +76,7 @@ func newPool(limits PoolLimits) *pool {
 		byHash: map[[32]byte]*entry{},
 		homes:  map[market.HouseholdID][]*entry{},
 		seen:   [2]map[[32]byte]struct{}{{}, {}},
+		spent:  map[[32]byte]Verdict{},
 	}
 }
 
@@ -153,7 +157,23 @@ func (p *pool) add(tx *ledger.Tx, own, registered bool, now time.Time) (added bo
 	if urgent(tx.Kind()) {
 		p.urgent++
 	}
+	if tx.OfOffice() {
+		p.decisions++
+	}
 	return true, nil
+}
+
+// room says whether a transaction of others would find room now, so that nobody's signature
+// is verified for nothing. The error is a *ledger.Refusal.
+func (p *pool) room(tx *ledger.Tx, registered bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := &entry{tx: tx, home: newcomers}
+	if registered {
+		e.home = tx.Household()
+	}
+	_, err := p.rival(e)
+	return err
 }
 
 // adopt makes an entry this node's own. It is published soon, and again with growing
@@ -173,24 +193,35 @@ func full(what string, have, limit int) *ledger.Refusal {
 // makeRoom lets a transaction of others in, if need be at the cost of the newest one of
 // the household that has most, provided that it has more than the newcomer's.
 func (p *pool) makeRoom(e *entry) error {
+	for {
+		victim, err := p.rival(e)
+		if victim == nil || err != nil {
+			return err
+		}
+		p.remove(victim)
+	}
+}
+
+// rival is whom a transaction has to displace next; nil if there is room.
+func (p *pool) rival(e *entry) (*entry, error) {
 	mine := len(p.homes[e.home])
 	if mine >= p.limits.Household {
-		return full("household", mine, p.limits.Household)
+		return nil, full("household", mine, p.limits.Household)
 	}
-	for p.count >= p.limits.Txs || p.size+len(e.tx.Bytes()) > p.limits.Bytes {
-		var most []*entry
-		for _, es := range p.homes {
-			// Ties go to the smaller id, so that the choice is not the map's.
-			if len(es) > len(most) || len(es) == len(most) && len(es) > 0 && bytes.Compare(es[0].home[:], most[0].home[:]) < 0 {
-				most = es
-			}
-		}
-		if len(most) <= mine+1 {
-			return full("pool", p.count, p.limits.Txs)
-		}
-		p.remove(most[len(most)-1])
+	if p.count < p.limits.Txs && p.size+len(e.tx.Bytes()) <= p.limits.Bytes {
+		return nil, nil
 	}
-	return nil
+	var most []*entry
+	for _, es := range p.homes {
+		// Ties go to the smaller id, so that the choice is not the map's.
+		if len(es) > len(most) || len(es) == len(most) && len(es) > 0 && bytes.Compare(es[0].home[:], most[0].home[:]) < 0 {
+			most = es
+		}
+	}
+	if len(most) <= mine+1 {
+		return nil, full("pool", p.count, p.limits.Txs)
+	}
+	return most[len(most)-1], nil
 }
 
 // remove takes an entry out; the caller holds the lock.
@@ -203,6 +234,9 @@ func (p *pool) remove(e *entry) {
 	p.bytes -= len(e.tx.Bytes())
 	if urgent(e.tx.Kind()) {
 		p.urgent--
+	}
+	if e.tx.OfOffice() {
+		p.decisions--
 	}
 	if !e.own {
 		p.leaveHome(e)
@@ -227,6 +261,45 @@ func (p *pool) leaveHome(e *entry) {
 	}
 	p.count--
 	p.size -= len(e.tx.Bytes())
+}
+
+// spend remembers the verdict on a transaction whose signatures have been verified for
+// nothing, so that who repeats it until the next block is answered without.
+func (p *pool) spend(hash [32]byte, v Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spent) < spentSize {
+		p.spent[hash] = v
+	}
+}
+
+// spentOn is what spend was told; false if nothing.
+func (p *pool) spentOn(hash [32]byte) (Verdict, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, ok := p.spent[hash]
+	return v, ok
+}
+
+// turning says whether a decision waits here that may change what is right for everybody.
+func (p *pool) turning() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.decisions > 0
+}
+
+// devices are the device keys that a household is about to get.
+func (p *pool) devices(id market.HouseholdID) (keys []ledger.Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, es := range [][]*entry{p.homes[id], p.own} {
+		for _, e := range es {
+			if key, ok := e.tx.NewDevice(); ok && !e.gone && e.tx.Household() == id {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
 }
 
 func (p *pool) remember(hash [32]byte) {
@@ -314,6 +387,7 @@ func (p *pool) drop(hash [32]byte) {
 func (p *pool) settle(receipts []ledger.Receipt, gateClosed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	clear(p.spent) // by the new state they may be good
 	touched := map[market.HouseholdID]bool{}
 	for _, r := range receipts {
 		touched[r.Household] = true

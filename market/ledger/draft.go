@@ -23,6 +23,7 @@ type draft struct {
 	history    []Event
 
 	seed    [32]byte // of the block
+	batch   *batch   // not nil: signatures are collected for CheckTxs
 	last    bool     // the transaction at hand is the last of its block
 	clearer *market.Clearer
 	monthOf map[market.Interval]market.Month

@@ -34,6 +34,8 @@ type State struct {
 	keys       []string                   // of values, sorted: the order of the leaves
 	appHash    [32]byte
 
+	signatures signatures
+
 	partial bool            // see LoadPartial
 	held    map[string]bool // the records that it has; nil unless partial
 }
@@ -86,6 +88,7 @@ func emptyState(chainID string, g Genesis) (*State, error) {
 		founders:   map[Key]market.HouseholdID{},
 		members:    map[Key]market.HouseholdID{},
 		values:     map[string][32]byte{},
+		signatures: newSignatures(),
 	}
 	for _, k := range g.Founders {
 		s.members[k] = market.HouseholdID{}

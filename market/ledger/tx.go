@@ -98,6 +98,10 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
+// Decides says whether officers or a grid operator decide by this kind, or who belongs
+// together changes.
+func (k Kind) Decides() bool { return kinds[k].from == fromOffice || k == KindMembership }
+
 // envelope is a transaction as it travels.
 type envelope struct {
 	_         struct{} `cbor:",toarray"`
@@ -159,6 +163,20 @@ func (tx *Tx) shape() *Refusal {
 
 // Kind returns what the transaction does.
 func (tx *Tx) Kind() Kind { return tx.env.Kind }
+
+// OfOffice says whether officers or a grid operator decide by it.
+func (tx *Tx) OfOffice() bool { return kinds[tx.env.Kind].from == fromOffice }
+
+// NewDevice returns the device key that the transaction brings its household.
+func (tx *Tx) NewDevice() (Key, bool) {
+	switch b := tx.body.(type) {
+	case *SetDevice:
+		return b.Device, !b.revokes()
+	case *RegisterHousehold:
+		return b.Device, true
+	}
+	return Key{}, false
+}
 
 // Household returns on whose behalf it comes; zero if on no household's.
 func (tx *Tx) Household() market.HouseholdID { return tx.env.Household }
@@ -235,11 +253,15 @@ func (tx *Tx) verify(d *draft, known func(hash [32]byte, by Key) bool) *Refusal 
 		return nil
 	}
 	msg := signedBytes(tx.env.Kind, d.base.chainID, tx.env.Household, tx.env.Body)
-	if !ed25519.Verify(key.Public(), msg, tx.env.Signature) {
+	if !d.signed(key, msg, tx.env.Signature) {
 		return refuse(CodeBadSignature, "signature", "does not match key %s", key)
 	}
 	if err := tx.body.verify(d, tx); err != nil {
 		return err
+	}
+	if d.batch != nil {
+		d.batch.txs = append(d.batch.txs, signedTx{tx: tx, key: key})
+		return nil
 	}
 	tx.verifiedBy, tx.verified = key, true
 	return nil

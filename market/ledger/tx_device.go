@@ -163,10 +163,10 @@ func (s *SetDevice) verify(d *draft, tx *Tx) *Refusal {
 		return nil
 	}
 	msg := s.PossessionBytes(d.base.chainID, tx.env.Household)
-	if !ed25519.Verify(s.Device.Public(), msg, s.DeviceProof) {
+	if !d.signed(s.Device, msg, s.DeviceProof) {
 		return refuse(CodeBadSignature, "device_proof", "does not match key %s", s.Device)
 	}
-	if !ed25519.Verify(s.Network.Public(), msg, s.NetworkProof) {
+	if !d.signed(s.Network, msg, s.NetworkProof) {
 		return refuse(CodeBadSignature, "network_proof", "does not match key %s", s.Network)
 	}
 	return nil

@@ -140,7 +140,7 @@ func (d *draft) verifyApprovals(as []Approval, msg []byte) *Refusal {
 		if a.Officer >= uint64(len(officers)) {
 			return refuse(CodeNotApproved, "approvals", "officer %d, want 0 to %d", a.Officer, len(officers)-1)
 		}
-		if !ed25519.Verify(officers[a.Officer].Public(), msg, a.Signature) {
+		if !d.signed(officers[a.Officer], msg, a.Signature) {
 			return refuse(CodeNotApproved, "approvals", "the signature of officer %d does not match", a.Officer)
 		}
 	}

@@ -248,7 +248,7 @@ func (r *ReportMeter) verify(d *draft, _ *Tx) *Refusal {
 		name    string
 		reading *Reading
 	}{{"start", &r.Start}, {"end", &r.End}} {
-		if !ed25519.Verify(m.Key.Public(), x.reading.SignedBytes(), x.reading.Signature) {
+		if !d.signed(m.Key, x.reading.SignedBytes(), x.reading.Signature) {
 			return refuse(CodeBadSignature, x.name, "the reading is not signed by meter %s", r.Start.Meter)
 		}
 	}

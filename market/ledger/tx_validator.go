@@ -112,7 +112,7 @@ func (d *draft) checkLastVoter() *Refusal {
 func (s *SetValidator) signer(d *draft, _ *Tx) (Key, *Refusal) { return d.officer(s.Officer) }
 
 func (s *SetValidator) verify(d *draft, _ *Tx) *Refusal {
-	if !s.Remove && !ed25519.Verify(s.Key.Public(), s.PossessionBytes(d.base.chainID), s.Possession) {
+	if !s.Remove && !d.signed(s.Key, s.PossessionBytes(d.base.chainID), s.Possession) {
 		return refuse(CodeBadSignature, "possession", "does not match key %s", s.Key)
 	}
 	return d.verifyApprovals(s.Approvals, s.ApprovalBytes(d.base.chainID))

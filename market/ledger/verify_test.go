@@ -3,6 +3,8 @@ package ledger_test
 import (
 	"crypto/ed25519"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -211,4 +213,46 @@ func FuzzApply(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCheckTxs: together, transactions get the answers that each gets alone, and what is
+// forged is found among what is not; nothing is remembered as verified that is not right.
+func TestCheckTxs(t *testing.T) {
+	c := ledgertest.New(ledger.DefaultRules())
+	a, b := ledgertest.NewHome("A"), ledgertest.NewHome("B")
+	r := newReplica(t, c.Genesis)
+	r.must(t, ledger.Block{Txs: [][]byte{c.Join(a, 2), c.Install(a, 2), c.Join(b, 2), c.Install(b, 2)}})
+	step := ledger.Step{Price: 1, WattHours: 1}
+	all := [][]byte{
+		c.Order(a, c.First, market.Bid, 1, step), c.Order(b, c.First, market.Bid, 1, step),
+		c.Prefer(a, 1, 1, 1), c.Prefer(b, 1, 1, 1),
+		c.Order(a, c.First-1, market.Bid, 1, step), c.Join(a, 2), c.Join(ledgertest.NewHome("C"), 2),
+		ledger.NewTick(c.First, c.First, c.First),
+	}
+	for forged := -1; forged < len(all)-1; forged++ {
+		var together, alone []*ledger.Tx
+		for i, raw := range all {
+			raw = slices.Clone(raw)
+			if i == forged {
+				forge(raw)
+			}
+			for _, list := range []*[]*ledger.Tx{&together, &alone} {
+				tx, err := ledger.DecodeTx(raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				*list = append(*list, tx)
+			}
+		}
+		for i, err := range r.state.CheckTxs(together) {
+			want := r.state.CheckTx(alone[i])
+			if !reflect.DeepEqual(err, want) {
+				t.Errorf("forged %d, transaction %d: together %v, alone %v", forged, i, err, want)
+			}
+			_, got := together[i].VerifiedBy()
+			if _, want := alone[i].VerifiedBy(); got != want {
+				t.Errorf("forged %d, transaction %d: verified %v, alone %v", forged, i, got, want)
+			}
+		}
+	}
 }

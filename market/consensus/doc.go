@@ -52,6 +52,25 @@
 //	    room, is counted against its proposer and shown, as are refused proposals and double
 //	    votes. Nothing is decided by it: it is what this node saw, and a proposer that has
 //	    just been restarted, or whose clock is slow by more than the patience, looks the same.
+//	C12 A gossip message is judged by the cheapest first: size and form, what is known here
+//	    already or was refused since the last block, room in the pool, what the state says, and last
+//	    the signatures, all of a bundle as one batch, before anything is forwarded. Nothing is
+//	    verified twice, and nothing for which there is no room. Who forwards what no honest node
+//	    would is blamed, however the message is mixed; not so for what honest nodes may see
+//	    differently while keys or rules change, or while this node is behind.
+//
+// # Bounds
+//
+// What others can make a node hold, with what it is bounded by:
+//
+//	pool                   PoolLimits: Txs and Bytes over all, Household for each; Own beside it
+//	applied transactions   2 × 8192 hashes (seenSize)
+//	refused transactions   4096 hashes and verdicts, until the next block (spentSize)
+//	former device keys     256, for a minute (maxTurns, turnFor)
+//	signatures' keys       1024 expanded keys, 2.5 kB each (ledger's cachedKeys)
+//	one message            64 KiB, 64 transactions of 8 KiB (MaxBundleBytes, MaxBundleTxs)
+//	signatures per block   Household for each household, and six forged bundles for each peer,
+//	                       whom p2p then hears no more
 //
 // # Snapshots
 //

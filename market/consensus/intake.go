@@ -51,7 +51,7 @@ func (n *Node) take(txs []*ledger.Tx, own bool) []fate {
 	return fates
 }
 
-// Validate judges one gossip message of others (C10). Its good transactions go into the pool,
+// Validate judges one gossip message of others (C12). Its good transactions go into the pool,
 // also where the message as a whole is not to be forwarded. It is safe for concurrent use.
 //
 // Reject: no honest node sends this. Ignore: nothing new in it, or it may be good by what

@@ -81,7 +81,7 @@ func (c *council) spread(at int, raw []byte) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		if _, err := n.take(tx, false); err != nil {
+		if err := n.take([]*ledger.Tx{tx}, false)[0].err; err != nil {
 			c.t.Fatal(err)
 		}
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 func newLedger(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself, and export its books"}
-	c.AddCommand(newLedgerCheck(s), newLedgerExport(s), newLedgerGenesisHash(s))
+	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself, heal it, and export its books"}
+	c.AddCommand(newLedgerCheck(s), newLedgerHeal(s), newLedgerExport(s), newLedgerGenesisHash(s))
 	return c
 }
 
@@ -75,15 +75,28 @@ type checked struct {
 	Differences []string `json:"differences"`
 }
 
+// allChecked is the answer of the command.
+type allChecked struct {
+	OK      bool      `json:"ok"`
+	Ledgers []checked `json:"ledgers"`
+}
+
+// first is the first folder with differences.
+func (a *allChecked) first() string {
+	for _, c := range a.Ledgers {
+		if !c.OK {
+			return c.Dir
+		}
+	}
+	return ""
+}
+
 func checkLedgers(dir, output string, s streams) error {
 	dirs, err := ledgerFolders(dir)
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		OK      bool      `json:"ok"`
-		Ledgers []checked `json:"ledgers"`
-	}{OK: true}
+	answer := allChecked{OK: true}
 	for _, d := range dirs {
 		c, err := checkLedger(d, s)
 		if errors.Is(err, store.ErrInUse) || errors.Is(err, consensus.ErrInUse) {
@@ -109,7 +122,7 @@ func checkLedgers(dir, output string, s streams) error {
 		return err
 	}
 	if !answer.OK {
-		return &problem{exitDiffers, errors.New("the ledger is not what its blocks say"), "stop the agent, keep the folder for your cooperative, and start from another member's copy"}
+		return &problem{exitDiffers, errors.New("the ledger is not what its blocks say"), "if the agent was killed, or the disk was full, start it and end it once: that mends a record half written; else `commonwatt ledger heal --home " + answer.first() + "` gets the ledger from the other homes, and keeps this one"}
 	}
 	return nil
 }

@@ -3,7 +3,8 @@
 // `hint: ...` where there is a way out.
 //
 // Exit codes: 0 success, 1 something failed, 2 the input is wrong (command line,
-// configuration, file), 4 a check found differences.
+// configuration, file), 4 a check found differences, 5 the disk is full, read-only or
+// failing.
 package cli
 
 import (
@@ -28,6 +29,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitDiffers = 4
+	exitDisk    = 5
 )
 
 // problem is an error with what a shell and a person need of it.

@@ -25,6 +25,7 @@ import (
 	"github.com/commonwatt/commonwatt/agent/joining"
 	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
+	"github.com/commonwatt/commonwatt/market/store"
 	"github.com/commonwatt/commonwatt/p2p"
 )
 
@@ -101,6 +102,9 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 		return err
 	}
 	keepSmall()
+	if err := checkRoom(dir, startRoom); err != nil {
+		return explain(err, cfg, dir)
+	}
 	if err := joinLedger(ctx, cfg, dir, log); err != nil {
 		return explain(err, cfg, dir)
 	}
@@ -110,7 +114,7 @@ func runHome(ctx context.Context, version, dir, level string, s streams) error {
 	}
 	pid := filepath.Join(dir, household.PIDFile)
 	if err := os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		return errors.Join(fmt.Errorf("writing process id: %w", err), g.close())
+		return errors.Join(explain(fmt.Errorf("writing process id: %w", err), cfg, dir), g.close())
 	}
 	defer os.Remove(pid) //nolint:errcheck // a stale one is recognised
 	g.tellPage(ctx)
@@ -266,6 +270,7 @@ func (g *gateway) run(ctx context.Context) error {
 		homes.Go(func() error { return g.expel(ctx) })
 	}
 	homes.Go(func() error { return g.beFound(ctx) })
+	homes.Go(func() error { return g.watchRoom(ctx) })
 	ledgerEnded := make(chan struct{})
 	var ledgerErr error
 	go func() {
@@ -313,15 +318,26 @@ func (g *gateway) close() error {
 // explain gives errors that a person can do something about their hint.
 func explain(err error, cfg household.Config, dir string) error {
 	file := filepath.Join(dir, household.ConfigFile)
-	switch {
-	case err == nil, errors.As(err, new(*problem)), errors.As(err, new(*household.ConfigError)):
+	if err == nil || errors.As(err, new(*problem)) || errors.As(err, new(*household.ConfigError)) {
 		return err
+	}
+	if full := diskProblem(err, dir); full != nil {
+		return full
+	}
+	heal := "`commonwatt ledger heal --home " + dir
+	switch {
 	case isAddressInUse(err):
 		return portProblem(err, cfg, file)
 	case errors.Is(err, consensus.ErrInUse), errors.Is(err, household.ErrInUse):
 		return &problem{exitFailed, err, "this home's agent is running already" + runningAs(dir) + "; one folder, one agent"}
 	case errors.Is(err, consensus.ErrElsewhere):
-		return &problem{exitFailed, err, "a validator key may be at work in one place only, lest it sign twice: end the other agent, or write `role: replica` into " + file + " to follow the ledger from here without signing"}
+		return &problem{exitFailed, err, "a validator key may be at work in one place only, lest it sign twice: end the other agent, or write `role: replica` into " + file + " to follow the ledger from here without signing; if there is no other, and this folder came from a backup, run " + heal + " --restored`"}
+	case errors.Is(err, consensus.ErrSignState):
+		return &problem{exitFailed, err, "without it this validator could sign twice: " + heal + "` finds out from the other homes from where on it may sign"}
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, consensus.ErrCorrupt):
+		return &problem{exitFailed, err, heal + "` gets the ledger from the other homes, and keeps the damaged one, the keys and the readings"}
+	case errors.Is(err, consensus.ErrHalted):
+		return &problem{exitFailed, err, "start it again; if it stops again, " + heal + "` gets the ledger from the other homes, and keeps this one"}
 	case errors.Is(err, consensus.ErrGenesis), errors.Is(err, consensus.ErrOtherChain), errors.Is(err, consensus.ErrConfig),
 		errors.Is(err, p2p.ErrConfig), errors.Is(err, api.ErrConfig):
 		return &problem{exitUsage, err, "see " + file}

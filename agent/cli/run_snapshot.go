@@ -61,6 +61,15 @@ func joinLedger(ctx context.Context, cfg household.Config, dir string, log *slog
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	askOver(&j, host)
+	w := &joinWatch{file: filepath.Join(dir, joinFile), log: log}
+	j.Progress = w.note
+	defer w.end()
+	return j.Run(ctx)
+}
+
+// askOver has a machine that joins ask whoever a host is connected with.
+func askOver(j *consensus.Join, host *p2p.Host) {
 	j.Ask = func(ctx context.Context, provider string, q []byte) ([]byte, error) {
 		return host.Request(ctx, p2p.PeerID(provider), consensus.AnswerProtocol, q, consensus.MaxAnswer)
 	}
@@ -72,10 +81,6 @@ func joinLedger(ctx context.Context, cfg household.Config, dir string, log *slog
 		}
 		return all
 	}
-	w := &joinWatch{file: filepath.Join(dir, joinFile), log: log}
-	j.Progress = w.note
-	defer w.end()
-	return j.Run(ctx)
 }
 
 // askingHost joins the network with those who are members from the beginning, and those whom

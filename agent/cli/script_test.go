@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 //	notify                       opens a service manager's socket, $NOTIFY_SOCKET
 //	notified WORD...             waits until it has heard these words in this order
 //	registers VAR FILE           serves the registers in FILE by Modbus TCP on the port $VAR
+//	card..., see cards
 func TestScript(t *testing.T) {
 	example, err := filepath.Abs("../../configs/worked-example.json")
 	if err != nil {
@@ -60,7 +62,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("TRUST", strings.TrimSpace(string(trust)))
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		Cmds: allCommands(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":      exits,
 			"eventually": eventually,
 			"occupy":     occupy,
@@ -71,8 +73,14 @@ func TestScript(t *testing.T) {
 			"rehearse":   rehearse,
 			"notify":     heard.notify,
 			"notified":   heard.notified,
-		},
+		}),
 	})
+}
+
+func allCommands(more map[string]func(ts *testscript.TestScript, neg bool, args []string)) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	all := cards()
+	maps.Copy(all, more)
+	return all
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -137,6 +137,9 @@ func (n *Node) judgeWork(from p2p.ID, nonce [workNonce]byte, a *WorkAnswer) erro
 	if !ok {
 		return nil // there is none, or it proves nothing
 	}
+	if n.guard.noteLost(v.Height) {
+		return nil // of the time before
+	}
 	if last := n.guard.signed(); stepOf(v).compare(last) > 0 {
 		return fmt.Errorf("%w: home %s has its vote for block %d, round %d, and this home has signed no further than block %d, round %d",
 			ErrElsewhere, n.nameOf(from), v.Height, v.Round, last.height, last.round)

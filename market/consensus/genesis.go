@@ -290,17 +290,9 @@ func loadValidator(keyFile, stateFile string) (*privval.FilePV, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(filepath.Clean(stateFile))
+	state, err := loadSignState(stateFile)
 	if err != nil {
-		return nil, fmt.Errorf("reading validator state: %w (without it this validator could sign twice; a replica may make a new key)", err)
-	}
-	var state privval.FilePVLastSignState
-	if err := cmtjson.Unmarshal(raw, &state); err != nil {
-		return nil, fmt.Errorf("reading validator state %s: %w", stateFile, err)
-	}
-	if state.Height < 0 || state.Round < 0 || (state.SignBytes != nil) != (state.Signature != nil) {
-		return nil, fmt.Errorf("reading validator state %s: height %s, round %d and signature do not fit together",
-			stateFile, strconv.FormatInt(state.Height, 10), state.Round)
+		return nil, err
 	}
 	pv := privval.NewFilePV(key.PrivKey, keyFile, stateFile)
 	pv.LastSignState.Height = state.Height
@@ -309,6 +301,35 @@ func loadValidator(keyFile, stateFile string) (*privval.FilePV, error) {
 	pv.LastSignState.Signature = state.Signature
 	pv.LastSignState.SignBytes = state.SignBytes
 	return pv, nil
+}
+
+// loadSignState reads what a validator has signed last. The error wraps ErrSignState if that
+// cannot be known from the file.
+func loadSignState(stateFile string) (*privval.FilePVLastSignState, error) {
+	raw, err := os.ReadFile(filepath.Clean(stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrSignState, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading validator state: %w", err)
+	}
+	state := new(privval.FilePVLastSignState)
+	if err := cmtjson.Unmarshal(raw, state); err != nil {
+		return nil, fmt.Errorf("reading validator state %s: %w: %w", stateFile, ErrSignState, err)
+	}
+	if state.Height < 0 || state.Round < 0 || state.Step < 0 || state.Step > 3 || (state.SignBytes != nil) != (state.Signature != nil) {
+		return nil, fmt.Errorf("reading validator state %s: %w: height %s, round %d, step %d and signature do not fit together",
+			stateFile, ErrSignState, strconv.FormatInt(state.Height, 10), state.Round, state.Step)
+	}
+	return state, nil
+}
+
+func writeSignState(stateFile string, state *privval.FilePVLastSignState) error {
+	raw, err := cmtjson.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing validator state: %w", err)
+	}
+	return writeSynced(stateFile, raw, 0o600)
 }
 
 func loadKey(keyFile string) (*privval.FilePVKey, error) {

@@ -6,6 +6,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +35,8 @@ type guard struct {
 
 	mu      sync.Mutex
 	last    step            // of the last signature
+	lost    string          // file that says that last is not the last signature; empty: it is
+	seen    int64           // height of the newest of our votes that others have, if lost
 	cleared map[p2p.ID]bool // peers that know of nobody else; at most one for each member
 }
 
@@ -183,6 +187,14 @@ func (n *Node) clear(ctx context.Context, e *engine) error {
 		if !n.enough() {
 			continue
 		}
+		if n.guard.isLost() {
+			if settled, err := n.settleSigned(e); !settled || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		if err := n.checkBlocks(e); err != nil {
 			return err
 		}
@@ -270,6 +282,9 @@ func (n *Node) enough() bool {
 // openAlone opens the guard before the engine starts if there is nobody to ask: a validator
 // that decides by itself has to be able to.
 func (n *Node) openAlone(e *engine) error {
+	if n.guard.isLost() {
+		return nil
+	}
 	if err := n.checkBlocks(e); err != nil {
 		return err
 	}
@@ -283,4 +298,56 @@ func (n *Node) openAlone(e *engine) error {
 // not know another of us, whose connections our call would break.
 func (n *Node) mayDial(id p2p.ID) bool {
 	return !n.isValidator() || n.guard.isOpen() || n.guard.isClear(id)
+}
+
+func (g *guard) isLost() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost != ""
+}
+
+// noteLost says whether it is unknown what was signed; then a vote of ours that others have is
+// no sign of another home, but what we may not sign again.
+func (g *guard) noteLost(height int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lost == "" {
+		return false
+	}
+	g.seen = max(g.seen, height)
+	return true
+}
+
+// lostMargin is how far above the newest block a validator may have signed that does not
+// know any more what: the block behind the newest one, and, if it alone had seen that decided
+// before it was damaged, the one behind that.
+const lostMargin = 2
+
+// settleSigned finds what may be signed by a validator that does not know what it has signed:
+// nothing up to lostMargin above the newest block. It is asked when those who have answered
+// could decide a block with us, so that one of them was there when the last block was decided
+// before the one that we can have signed; and it waits until we have the blocks that they
+// have.
+func (n *Node) settleSigned(e *engine) (settled bool, err error) {
+	if e.syncing() {
+		return false, nil
+	}
+	height, _ := n.book.tip()
+	height = max(height, e.node.BlockStore().Height())
+	g := n.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := max(height, g.seen) + lostMargin + 1
+	state := g.pv.LastSignState
+	state.Height, state.Round, state.Step, state.Signature, state.SignBytes = next, 0, 0, nil, nil
+	if err := writeSignState(n.cfg.ValidatorStateFile, &state); err != nil {
+		return false, err
+	}
+	g.pv.LastSignState = state
+	if err := os.Remove(g.lost); err != nil {
+		return false, fmt.Errorf("beginning to sign again: %w", err)
+	}
+	g.last, g.lost = step{height: next}, ""
+	n.log.Info("what this validator had signed is lost, it signs again from a later block on", "newest", height, "from", next)
+	return true, nil
 }

@@ -70,6 +70,7 @@ type joinRun struct {
 	doc      *types.GenesisDoc
 	progress JoinProgress
 	refused  map[string]error // providers that gave something wrong
+	replace  func() error     // moves away what is there before another is installed; may be nil
 }
 
 // Run makes the folder's ledger, if it has none yet and it is to begin with a snapshot; when it

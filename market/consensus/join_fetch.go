@@ -135,6 +135,9 @@ func (r *joinRun) install(o *origin) error {
 		return err
 	}
 	err := errors.Join(syncFolder(filepath.Join(dir, joinEngine)), syncFolder(dir))
+	if err == nil && r.replace != nil {
+		err = r.replace()
+	}
 	if err == nil {
 		err = os.Rename(dir, joinedFolder(r.Home))
 	}

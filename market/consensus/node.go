@@ -113,6 +113,11 @@ func New(cfg Config) (*Node, error) {
 		n.validator = privval.NewFilePV(cmted25519.GenPrivKey(), "", "")
 	}
 	n.guard = newGuard(n.validator)
+	if mark := lostMark(cfg.ValidatorStateFile); !cfg.Replica {
+		if _, err := os.Stat(mark); err == nil {
+			n.guard.lost = mark
+		}
+	}
 	if n.book, err = openBook(LedgerFile(cfg.Home), doc.ChainID, g); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package cli
+
+func roomOf(string) (diskRoom, bool) { return diskRoom{}, false }

@@ -37,14 +37,20 @@ func diskProblem(err error, dir string) error {
 	again := "; then `commonwatt run --home " + dir + "` goes on where it was: what was kept is whole"
 	switch {
 	case errors.Is(err, syscall.EROFS) || known && room.readOnly:
-		return &problem{exitDisk, fmt.Errorf("%w: %s is on a read-only file system: %w", errDisk, folder, err),
-			"the system makes a failing card read-only: see `dmesg`, replace the card if it says so, or run `mount -o remount,rw` on it" + again}
+		return &problem{
+			exitDisk, fmt.Errorf("%w: %s is on a read-only file system: %w", errDisk, folder, err),
+			"the system makes a failing card read-only: see `dmesg`, replace the card if it says so, or run `mount -o remount,rw` on it" + again,
+		}
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || known && room.free < leastRoom:
-		return &problem{exitDisk, fmt.Errorf("%w: %s is full, %d bytes are free, at least %d are needed: %w", errDisk, folder, room.free, startRoom, err),
-			"make room on it: `du -xh " + folder + " | sort -h | tail` shows what is large; damaged-* folders may go" + again}
+		return &problem{
+			exitDisk, fmt.Errorf("%w: %s is full, %d bytes are free, at least %d are needed: %w", errDisk, folder, room.free, startRoom, err),
+			"make room on it: `du -xh " + folder + " | sort -h | tail` shows what is large; damaged-* folders may go" + again,
+		}
 	case errors.Is(err, syscall.EIO):
-		return &problem{exitDisk, fmt.Errorf("%w: %s is on a disk that fails: %w", errDisk, folder, err),
-			"see `dmesg`; copy the folder to another disk with `cp -a`, and run `commonwatt ledger check` on the copy"}
+		return &problem{
+			exitDisk, fmt.Errorf("%w: %s is on a disk that fails: %w", errDisk, folder, err),
+			"see `dmesg`; copy the folder to another disk with `cp -a`, and run `commonwatt ledger check` on the copy",
+		}
 	}
 	return nil
 }

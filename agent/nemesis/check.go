@@ -9,8 +9,7 @@ import (
 
 // books is what was read from the homes when all was quiet, and after they had ended.
 type books struct {
-	first, last int64             // every home has to have these intervals settled
-	ids         map[string]string // home -> its household
+	first, last int64 // every home has to have these intervals settled
 	homes       []homeBooks
 }
 

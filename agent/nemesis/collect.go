@@ -16,10 +16,7 @@ import (
 
 // collect reads every home's books: its pages while it runs, its folder when it has ended.
 func (r *rig) collect(ctx context.Context, last int64) (*books, error) {
-	b := &books{first: r.trading, last: last, ids: map[string]string{}}
-	for _, h := range r.homes {
-		b.ids[h.name] = h.id
-	}
+	b := &books{first: r.trading, last: last}
 	common := int64(-1)
 	for _, h := range r.homes {
 		s, err := h.status(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -260,6 +261,30 @@ func BenchmarkPage(b *testing.B) {
 	for b.Loop() {
 		if resp, _ := get(b, s.url+"/"); resp.StatusCode != http.StatusOK {
 			b.Fatal(fmt.Errorf("got %s", resp.Status))
+		}
+	}
+}
+
+// Who comes to an address that is not there gets a page with a way out in a browser, and
+// JSON elsewhere.
+func TestNothingHere(t *testing.T) {
+	s := serve(t, api.Config{Provider: newHome(sunny())})
+	for accept, want := range map[string]string{"text/html,application/xhtml+xml": `<a href="/">`, "*/*": `{"title":"Not Found"`} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/nothing", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", accept)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), want) {
+			t.Errorf("Accept %s: %s, %s, want it with %s", accept, resp.Status, body, want)
 		}
 	}
 }

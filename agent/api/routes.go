@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -95,9 +96,18 @@ func (s *Server) routes() (*routeMux, error) {
 	mux.HandleFunc("GET /{$}", s.servePage)
 	s.registerAccess(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if wantsPage(r) {
+			s.showForm(w, r, "nothing", http.StatusNotFound, form{Title: "Nothing here"})
+			return
+		}
 		writeProblem(w, http.StatusNotFound, "nothing here; the page is at /, the description of the API at /openapi.yaml")
 	})
 	return mux, nil
+}
+
+// wantsPage says whether a person looks at the answer: browsers ask for HTML by name.
+func wantsPage(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 func (s *Server) registerAPI(api huma.API) {

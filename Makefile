@@ -12,6 +12,7 @@ DAYS     ?= 3
 FAULTDAYS ?= 30
 QUORUM   ?= 20
 INTERVALS ?= 1000
+SEEDS    ?= 1000
 MUTANT    ?= .
 DURATION ?= 45s
 SEED     ?= 0
@@ -84,6 +85,17 @@ mutants: ## plants one bug after the other (those that MUTANT matches, all); a t
 nemesis: build ## DURATION (45s) of kills, cuts, outages and worse, and what was acknowledged is held against every ledger (SEED=7)
 	@$(GO) build -o bin/nemesis ./agent/nemesis
 	@bin/nemesis -programs bin -duration $(DURATION) -seed $(SEED) $(ARGS)
+
+.PHONY: sim
+sim: ## a simulated day of each of SEEDS seeds (1000): faults, cheats, and every account computed anew (ARGS='-sim.seed 7' for one)
+	$(GO) test -run '^(TestSeeds|TestKeptSeeds)$$' -timeout=0 -v ./agent/sim -sim.seeds $(SEEDS) $(ARGS)
+
+.PHONY: parity
+parity: ## recorded chains give the same hashes on 64-bit ARM (under qemu) as on this machine
+	@command -v qemu-aarch64-static >/dev/null || \
+	  { echo 'parity: qemu-aarch64-static is missing: apt-get install qemu-user-static' >&2; exit 1; }
+	$(GO) test -run '^TestRecordedChains$$' -count=1 -v ./agent/sim
+	GOARCH=arm64 $(GO) test -run '^TestRecordedChains$$' -count=1 -v -exec qemu-aarch64-static ./agent/sim
 
 .PHONY: race
 race: ## all tests under the race detector, with every block audited

@@ -105,7 +105,7 @@ Begin with a whole street on this machine:
 	})
 	root.AddCommand(
 		newDemo(s), newInit(s), newJoin(s), newRecover(s), newLeave(s), newKeys(s), newRun(version, s), newStatus(s),
-		newMeter(s), newMarket(s), newGrid(s), newLedger(s), newBill(s), newVerify(s), newCommunity(s), newClaim(s), newAccount(s), newAudit(s), newVersion(version, s),
+		newMeter(s), newMarket(s), newGrid(s), newLedger(s), newBill(s), newVerify(s), newCommunity(s), newClaim(s), newAccount(s), newAudit(s), newSimulate(s), newVersion(version, s),
 	)
 	for _, c := range []*cobra.Command{root} {
 		strictArgs(c)

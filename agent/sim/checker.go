@@ -88,7 +88,7 @@ func (c *checker) bad(format string, args ...any) {
 
 // ordered takes in that a home has acknowledged an order.
 func (c *checker) ordered(h *home, raw []byte, o *orderNote) {
-	o.home, o.made = h.i, c.w.now
+	o.home, o.made, o.loose = h.i, c.w.now, o.loose || h.loose
 	c.orders[sha256.Sum256(raw)] = o
 	c.made = append(c.made, o)
 }

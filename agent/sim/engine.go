@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
@@ -29,6 +30,7 @@ type proposal struct {
 	txs    [][]byte
 	id     [32]byte
 	votes  []int
+	second bool // of two for one height
 }
 
 // engine stands for consensus: proposers take turns, validators judge and vote, and what has
@@ -42,6 +44,8 @@ type engine struct {
 	round   int
 	faulty  []ledger.ValidatorAddress // to be proven in the next block
 	decoded map[[32]byte]*ledger.Tx
+	set     []int // those who vote, see voters
+	setAt   int64 // at this height
 }
 
 func newEngine(w *world) *engine {
@@ -91,11 +95,12 @@ func (e *engine) ring(r *replica) {
 // next begins a round.
 func (e *engine) next() {
 	height, round := int64(len(e.chain))+1, e.round
-	from := e.w.replicas[(int(height)+round)%len(e.w.replicas)]
-	if from.up && from.height == height-1 {
+	voters := e.voters()
+	from := e.w.replicas[voters[(int(height)+round)%len(voters)]]
+	if from.up && from.height == height-1 && (from.adversary == nil || !from.adversary.silent) {
 		for _, p := range e.proposals(from, height, round) {
 			for _, r := range e.w.replicas {
-				e.w.net.send(from.i, r.i, func() { e.judge(r, p) })
+				e.w.net.carry(from.i, r.i, func() { e.judge(r, p) })
 			}
 		}
 	}
@@ -125,11 +130,43 @@ func (e *engine) wakeAll() {
 	}
 }
 
+// voters are those who commit the next block, by the ledger.
+func (e *engine) voters() []int {
+	if e.setAt == int64(len(e.chain))+1 {
+		return e.set
+	}
+	for _, r := range e.w.replicas {
+		if !r.up || r.height != int64(len(e.chain)) {
+			continue
+		}
+		e.set, e.setAt = nil, r.height+1
+		for _, v := range r.state.Validators() {
+			for _, o := range e.w.replicas {
+				if o.key == v.Key {
+					e.set = append(e.set, o.i)
+				}
+			}
+		}
+		slices.Sort(e.set)
+		return e.set
+	}
+	return e.set // nobody is there to ask, and nobody to vote
+}
+
+// prove notes that a validator has signed two blocks of one height.
+func (e *engine) prove(r *replica) {
+	if a := ledger.AddressOf(r.key); !slices.Contains(e.faulty, a) {
+		e.faulty = append(e.faulty, a)
+	}
+}
+
 // proposals are what a proposer sends: one, unless it has two faces.
 func (e *engine) proposals(from *replica, height int64, round int) []*proposal {
 	out := []*proposal{e.proposal(from, height, round, from.propose(height))}
 	if a := from.adversary; a != nil && a.second != nil {
-		out = append(out, e.proposal(from, height, round, a.second(from, height, out[0].txs)))
+		p := e.proposal(from, height, round, a.second(from, height, out[0].txs))
+		p.second = true
+		out = append(out, p)
 	}
 	return out
 }
@@ -151,10 +188,10 @@ func (e *engine) proposal(from *replica, height int64, round int, txs [][]byte) 
 
 // judge has a replica vote on a proposal; the vote goes back to its proposer.
 func (e *engine) judge(r *replica, p *proposal) {
-	if !r.up || r.height != p.height-1 || int64(len(e.chain)) >= p.height || !r.judge(p) {
+	if !r.up || r.height != p.height-1 || !slices.Contains(e.voters(), r.i) || int64(len(e.chain)) >= p.height || !r.judge(p) {
 		return
 	}
-	e.w.net.send(r.i, p.from, func() { e.count(r, p) })
+	e.w.net.carry(r.i, p.from, func() { e.count(r, p) })
 }
 
 // count takes a vote, and decides.
@@ -162,13 +199,11 @@ func (e *engine) count(r *replica, p *proposal) {
 	if int64(len(e.chain)) >= p.height || !e.w.replicas[p.from].up {
 		return
 	}
-	for _, v := range p.votes {
-		if v == r.i {
-			return
-		}
+	if slices.Contains(p.votes, r.i) {
+		return
 	}
 	p.votes = append(p.votes, r.i)
-	if 3*len(p.votes) <= 2*len(e.w.replicas) {
+	if 3*len(p.votes) <= 2*len(e.voters()) {
 		return
 	}
 	b := block{seed: p.id, txs: p.txs, at: e.w.now, faulty: e.faulty}
@@ -185,7 +220,7 @@ func (e *engine) count(r *replica, p *proposal) {
 	}
 	e.w.trace("height %d: %d transactions of validator %d in round %d", p.height, len(b.txs), p.from, p.round)
 	for _, r := range e.w.replicas {
-		e.w.net.send(p.from, r.i, func() {
+		e.w.net.carry(p.from, r.i, func() {
 			if r.up && r.height == p.height-1 {
 				r.apply(p.height)
 				r.wake()

@@ -12,6 +12,7 @@ import (
 const (
 	resendFirst = 20 * second
 	resendLast  = 3 * minute
+	heardMost   = 300
 )
 
 // home is a household with its meter and its agent.
@@ -28,8 +29,9 @@ type home struct {
 	// What the meter shows at the start of each Interval, by its distance from world.first.
 	imported, exported []uint64
 
-	from market.Interval // the first in which it takes part; 0: not admitted yet
-	off  int             // switched off, so many times over
+	from  market.Interval // the first in which it takes part; 0: not admitted yet
+	off   int             // switched off, so many times over
+	loose bool            // it cheats, so that its orders may not count
 
 	// On disk.
 	seq    uint64
@@ -231,6 +233,9 @@ func (h *home) sendOn(it *item) {
 
 // send brings a transaction to all validators that can be reached.
 func (h *home) send(raw []byte) {
+	if h.w.heard = append(h.w.heard, raw); len(h.w.heard) > 2*heardMost {
+		h.w.heard = append(h.w.heard[:0], h.w.heard[heardMost:]...)
+	}
 	for _, r := range h.w.replicas {
 		h.w.net.send(h.i, r.i, func() { r.take(raw, true) })
 	}

@@ -37,6 +37,29 @@ func (n *network) send(from, to int, do func()) {
 	}
 }
 
+// carry is send over a connection: what is lost on the way is sent again and arrives later,
+// unless the two are apart.
+func (n *network) carry(from, to int, do func()) {
+	if from == to {
+		n.w.after(0, do)
+		return
+	}
+	late := int64(0)
+	for n.rnd.Int64N(1000) < n.loss {
+		late += 300
+	}
+	n.w.report.Messages++
+	if !n.joined(from, to) {
+		n.w.report.Lost++
+		return
+	}
+	n.w.after(late+n.delay(), func() {
+		if n.joined(from, to) {
+			do()
+		}
+	})
+}
+
 // delay is short mostly, and long now and then, so that messages overtake each other.
 func (n *network) delay() int64 {
 	if n.rnd.IntN(20) == 0 {

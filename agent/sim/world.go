@@ -56,6 +56,7 @@ type Report struct {
 	Settlements  int          `json:"settlements"`
 	Corrections  int          `json:"corrections"`
 	Metered      int          `json:"metered_intervals"`
+	Tricks       int          `json:"tricks"` // of the adversaries
 	Crashes      int          `json:"crashes"`
 	Partitions   int          `json:"partitions"`
 	Outages      int          `json:"outages"`
@@ -84,8 +85,9 @@ type world struct {
 	replicas []*replica
 	homes    []*home
 	check    *checker
-	trouble  []span // times that were not quiet, in the order of their beginning
-	over     bool   // no more faults and cheats
+	heard    [][]byte // what homes have sent, the newest of it
+	trouble  []span   // times that were not quiet, in the order of their beginning
+	over     bool     // no more faults and cheats
 }
 
 // span is a time, both ends included.
@@ -174,6 +176,7 @@ func (w *world) found(homes int) {
 func (w *world) run() error {
 	w.admit()
 	w.plan()
+	w.invite()
 	end := w.start(w.last + 1)
 	w.at(end-1, w.calmDown)
 	// Time enough for deadlines, and for what was late to come in.

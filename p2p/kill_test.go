@@ -36,6 +36,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if settings := os.Getenv(namesEnv); settings != "" {
+		if err := serveNames(settings); err != nil {
+			slog.Error("names", "err", err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -32,9 +32,9 @@ func newLedgerCheck(s streams) *cobra.Command {
 		Long: `Reads the ledger of a stopped agent: every page and checksum of the file, the sum of
 all accounts, each household's chain of settlements; then verifies the blocks with
 the validators' signatures, replays them from the first one, and compares every
-record. DIR is a home's folder, or the folder of a demonstration, all of whose homes
-are then checked. Of a home that has joined by a snapshot, or has pruned its first
-blocks, it follows the blocks that are there.
+record. DIR is a home's folder, or that of a demonstration or of a community that was
+founded here, all of whose homes are then checked. Of a home that has joined by a
+snapshot, or has pruned its first blocks, it follows the blocks that are there.
 
 ARCHIVE is a file of "commonwatt ledger export --archive": all its blocks are executed
 from the genesis on, without any ledger beside it. Of a node that pruned, give all its
@@ -129,9 +129,13 @@ func checkLedgers(dir, output string, s streams) error {
 
 // ledgerFolders finds the homes that DIR stands for.
 func ledgerFolders(dir string) ([]string, error) {
-	isHome := func(d string) bool {
-		_, err := os.Stat(filepath.Join(d, household.CommunityFile))
+	has := func(d, name string) bool {
+		_, err := os.Stat(filepath.Join(d, name))
 		return err == nil
+	}
+	// The folder that community create made has the genesis document too, beside its homes.
+	isHome := func(d string) bool {
+		return has(d, household.CommunityFile) && (has(d, household.ConfigFile) || has(d, household.EngineFolder))
 	}
 	isLight := func(d string) bool {
 		cfg, err := household.LoadConfig(filepath.Join(d, household.ConfigFile))
@@ -156,8 +160,8 @@ func ledgerFolders(dir string) ([]string, error) {
 		}
 	}
 	return nil, &problem{
-		exitUsage, fmt.Errorf("%s: there is no ledger: no %s in it or in its homes", dir, household.CommunityFile),
-		"name a home's folder, or the data folder of a demonstration",
+		exitUsage, fmt.Errorf("%s: there is no ledger: it is no home, and there is none in it", dir),
+		"name a home's folder, that of a community founded here, or the data folder of a demonstration",
 	}
 }
 

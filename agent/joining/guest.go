@@ -65,11 +65,15 @@ func visit(ctx context.Context, key ed25519.PrivateKey, addrs []string, g *Guest
 // address, HOST:PORT, or found on the local network if that is empty.
 func VisitWithWords(ctx context.Context, secret [secretBytes]byte, tag Tag, at string) (*Guest, error) {
 	key := GuestKey(secret)
-	addrs, err := find(ctx, key, tag.Discovery(), at)
+	guest := func() *Guest { return &Guest{genesis: tag[:], bits: tagBits, secret: &secret} }
+	if at == "" {
+		return lookAround(ctx, key, tag.Discovery(), guest)
+	}
+	addrs, err := AddressOf(ctx, key, at)
 	if err != nil {
 		return nil, err
 	}
-	return visit(ctx, key, addrs, &Guest{genesis: tag[:], bits: tagBits, secret: &secret})
+	return visit(ctx, key, addrs, guest())
 }
 
 // VisitAsHousehold goes to any home of the community with the household's own key. The
@@ -80,23 +84,54 @@ func VisitAsHousehold(ctx context.Context, key ed25519.PrivateKey, genesis []byt
 	})
 }
 
-// lookAround is how long a home is looked for on the local network.
-const lookAround = 15 * time.Second
+// lookWithin is how long a home is looked for on the local network.
+const lookWithin = 15 * time.Second
 
-func find(ctx context.Context, key ed25519.PrivateKey, tag, at string) ([]string, error) {
-	if at != "" {
-		return AddressOf(ctx, key, at)
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookAround)
+// lookAround goes to the home on the local network that knows the guest. Others of the
+// community may be there too, and anybody else who calls himself one, so each is asked.
+func lookAround(ctx context.Context, key ed25519.PrivateKey, tag string, guest func() *Guest) (*Guest, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
-	addrs, err := p2p.Discover(ctx, key, tag, func(found []string) bool { return len(found) > 0 })
-	if err != nil {
+	var in *Guest
+	last := fmt.Errorf("%w: none with this invitation has announced itself on the local network", ErrNobody)
+	tried := make(map[string]int) // identity -> at how many addresses
+	_, err := p2p.Discover(ctx, key, tag, func(found []string) bool {
+		for id, addrs := range byHome(found) {
+			if tried[id] == len(addrs) {
+				continue
+			}
+			tried[id] = len(addrs)
+			g, err := visit(ctx, key, addrs, guest())
+			if err == nil {
+				if _, err = g.Hello(ctx, nil, time.Now); err == nil || errors.Is(err, ErrClock) || errors.As(err, new(*Refused)) {
+					in = g
+					return true
+				}
+				_ = g.Close() // nothing was said there
+			}
+			last = err
+		}
+		return false
+	})
+	switch {
+	case err != nil && in != nil:
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrNobody, err), in.Close())
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrNobody, err)
+	case in == nil:
+		return nil, last
 	}
-	if len(addrs) == 0 {
-		return nil, fmt.Errorf("%w: none with this invitation has announced itself on the local network", ErrNobody)
+	return in, nil
+}
+
+// byHome sorts addresses by the identity at their end.
+func byHome(addrs []string) map[string][]string {
+	homes := make(map[string][]string)
+	for _, a := range addrs {
+		id := a[strings.LastIndex(a, "/")+1:]
+		homes[id] = append(homes[id], a)
 	}
-	return addrs, nil
+	return homes
 }
 
 // DefaultPort is where homes listen.

@@ -52,7 +52,7 @@ type reach struct {
 
 	mu        sync.Mutex
 	confirmed map[string]time.Time // address -> when a member last reached us there
-	asked     bool                 // somebody has answered
+	asked     bool                 // somebody has answered, and that still counts
 }
 
 func newReach(h *Host) *reach {
@@ -123,13 +123,25 @@ func (r *reach) judge(mine []ma.Multiaddr, yes map[string]bool, answers int, now
 		}
 		r.confirmed[a] = now
 	}
-	r.asked = r.asked || answers > 0
 	after := len(r.confirmed)
+	r.asked = answers > 0 || r.asked && (after > 0 || before == 0)
 	r.mu.Unlock()
 	if (before > 0) != (after > 0) {
 		r.h.relays.serve(after > 0)
 	}
 	return changed
+}
+
+// Reached says whether members have lately reached this home from outside its network; nil if
+// it has found none to try.
+func (h *Host) Reached() *bool {
+	r := h.reach
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked {
+		return nil
+	}
+	return new(len(r.confirmed) > 0)
 }
 
 // helpers are connected members outside: those whose own public address is none of ours.

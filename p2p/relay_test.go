@@ -187,22 +187,30 @@ func TestReachJudges(t *testing.T) {
 		after   time.Duration
 		changed bool
 		relay   bool
+		reached string
 	}{
-		{"nobody to ask", mine, said(), 0, 0, false, false},
-		{"all say no", mine, said(), 3, 0, false, false},
-		{"one says yes", mine, said(a), 1, 0, true, true},
-		{"the same again", mine, said(a), 1, time.Minute, false, true},
-		{"nobody to ask for a while", mine, said(), 0, reachLasts, false, true},
-		{"nobody to ask for too long", mine, said(), 0, reachLasts + 2*time.Minute, true, false},
-		{"yes again, elsewhere too", mine, said(a, b), 1, 0, true, true},
-		{"one address is gone", mine[:1], said(), 0, 0, true, true},
-		{"all say no now", mine, said(), 3, 0, true, false},
+		{"nobody to ask", mine, said(), 0, 0, false, false, "unknown"},
+		{"all say no", mine, said(), 3, 0, false, false, "no"},
+		{"one says yes", mine, said(a), 1, 0, true, true, "yes"},
+		{"the same again", mine, said(a), 1, time.Minute, false, true, "yes"},
+		{"nobody to ask for a while", mine, said(), 0, reachLasts, false, true, "yes"},
+		{"nobody to ask for too long", mine, said(), 0, reachLasts + 2*time.Minute, true, false, "unknown"},
+		{"yes again, elsewhere too", mine, said(a, b), 1, 0, true, true, "yes"},
+		{"one address is gone", mine[:1], said(), 0, 0, true, true, "yes"},
+		{"all say no now", mine, said(), 3, 0, true, false, "no"},
 	} {
 		if got := h.reach.judge(step.mine, step.yes, step.answers, now.Add(step.after)); got != step.changed {
 			t.Errorf("%s: changed %v, want %v", step.name, got, step.changed)
 		}
 		if got := h.relays.serving(); got != step.relay {
 			t.Errorf("%s: relays %v, want %v", step.name, got, step.relay)
+		}
+		reached := "unknown"
+		if got := h.Reached(); got != nil {
+			reached = map[bool]string{true: "yes", false: "no"}[*got]
+		}
+		if reached != step.reached {
+			t.Errorf("%s: reached: %s, want %s", step.name, reached, step.reached)
 		}
 	}
 }

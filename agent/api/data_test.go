@@ -52,6 +52,7 @@ func sunny() api.Snapshot {
 				{ID: "12D3KooWb", Name: "Lindenweg 2", Address: "/ip4/192.0.2.7/udp/4002/quic-v1", Path: "punched"},
 				{ID: "12D3KooWc", Address: "/ip4/192.0.2.9/udp/4003/quic-v1/p2p/12D3KooWd/p2p-circuit", Path: "relayed", Via: "12D3KooWd"},
 			},
+			Reached:      p(false),
 			ValidatorsUp: p[int64](4), ValidatorsTotal: p[int64](4), PoolSize: 3,
 			Rejected: map[string]int64{"gate_closed": 2, "bad_signature": 1},
 		},

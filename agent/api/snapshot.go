@@ -134,6 +134,7 @@ type Ledger struct {
 	LastBlockAt     *time.Time       `json:"last_block_at" doc:"Wall clock"`
 	CatchingUp      bool             `json:"catching_up"`
 	Peers           []Peer           `json:"peers" nullable:"false"`
+	Reached         *bool            `json:"reached" doc:"Whether other homes have lately reached this one from outside its network; null: none has tried. Who cannot be reached is met through holes in its router, or a third home"`
 	Providers       []LedgerProvider `json:"providers,omitempty" doc:"Of a light home: whom it asks"`
 	ValidatorsUp    *int64           `json:"validators_up"`
 	ValidatorsTotal *int64           `json:"validators_total"`

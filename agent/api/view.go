@@ -51,7 +51,7 @@ type ledgerView struct {
 	State, Words                                  string
 	Block, Age, Validators, Peers, Pool, Role, ID string
 	Hash, Chain                                   string
-	Connected                                     string
+	Connected, Reached                            string
 	Rejected                                      []count
 }
 
@@ -262,7 +262,7 @@ func newLedgerView(s Snapshot) ledgerView {
 	v := ledgerView{
 		State: "ok", Words: "Running: every block is checked on this machine.",
 		Block: formatCount(l.Height), Age: unknown, Peers: formatCount(&peers), Pool: formatCount(&l.PoolSize),
-		Role: string(s.Home.Role), ID: s.Home.ID, Hash: l.AppHash, Chain: l.ChainID, Connected: connected(l.Peers),
+		Role: string(s.Home.Role), ID: s.Home.ID, Hash: l.AppHash, Chain: l.ChainID, Connected: connected(l.Peers), Reached: reached(l.Reached),
 		Validators: unknown,
 	}
 	if l.LastBlockAt != nil {
@@ -313,6 +313,18 @@ func connected(peers []Peer) string {
 		names = append(names, name)
 	}
 	return join(names)
+}
+
+// reached says whether others come in by themselves; empty if that is not known.
+func reached(yes *bool) string {
+	switch {
+	case yes == nil:
+		return ""
+	case *yes:
+		return "Others reach this home from outside"
+	default:
+		return "From outside this home is reached only through holes in its router, or a third home"
+	}
 }
 
 // peerName is the name of a peer if one is known, else the end of its identity.

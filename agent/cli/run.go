@@ -153,7 +153,7 @@ func (g *gateway) open(version string) error {
 		return err
 	}
 	g.home, err = household.New(household.Options{
-		Config: g.cfg, Dir: g.dir, Keys: keys, Ledger: g.ledger, Peers: g.peers,
+		Config: g.cfg, Dir: g.dir, Keys: keys, Ledger: g.ledger, Peers: g.peers, Reached: g.host.Reached,
 		Now: time.Now, Log: g.log.With("room", "household"),
 	})
 	if err != nil {

@@ -105,6 +105,7 @@ func printStatus(out io.Writer, raw []byte, trust string, page [][2]string) erro
 	for _, p := range v.Ledger.Peers {
 		row("peer", "%s", peerText(p))
 	}
+	row("reached", "%s", reachedText(v.Ledger.Reached))
 	for _, p := range v.Ledger.Providers {
 		row("provider", "%s", providerText(p))
 	}
@@ -124,6 +125,18 @@ func printStatus(out io.Writer, raw []byte, trust string, page [][2]string) erro
 		}
 	}
 	return w.Flush()
+}
+
+// reachedText says whether others come in from outside by themselves.
+func reachedText(yes *bool) string {
+	switch {
+	case yes == nil:
+		return "no home outside this network has tried yet"
+	case *yes:
+		return "from outside, by other homes"
+	default:
+		return "from outside only through holes in the router, or a third home"
+	}
 }
 
 // providerText says whom a light home asks, and what it thinks of them.

@@ -50,15 +50,17 @@ type History interface {
 	Months(h market.HouseholdID) ([]ledger.Month, error)
 }
 
-// Options are what New needs; all are required save Peers and the times.
+// Options are what New needs; all are required save Peers, Reached and the times.
 type Options struct {
 	Config Config
 	Dir    string
 	Keys   *Keys
 	Ledger Ledger
 	Peers  func() []api.Peer // whom we gossip with; may be nil
-	Now    func() time.Time  // the wall clock
-	Log    *slog.Logger
+	// Reached says whether others reach this home from outside; nil, or its answer: not known.
+	Reached func() *bool
+	Now     func() time.Time // the wall clock
+	Log     *slog.Logger
 	// Clock says how far the wall clock can be relied on; nil is what the configuration says.
 	Clock func() meter.ClockState
 

@@ -300,6 +300,9 @@ func (h *Home) showLedger(s consensus.Status) api.Ledger {
 	if h.opt.Peers != nil {
 		l.Peers = h.opt.Peers()
 	}
+	if h.opt.Reached != nil {
+		l.Reached = h.opt.Reached()
+	}
 	return l
 }
 

@@ -403,6 +403,15 @@ func TestHouses(t *testing.T) {
 		{"direct", "punched", "punched", "punched", ""},
 	}
 	h.see("all reach each other", whole...)
+	h.until("all know whether they are reached from outside", func() bool {
+		for n := range h.ids {
+			var s api.Status
+			if !h.get(n+1, "/api/status", &s) || s.Ledger.Reached == nil || *s.Ledger.Reached != (n+1 == founder) {
+				return false
+			}
+		}
+		return true
+	})
 	h.until("intervals are settled, with trade in all homes", func() bool {
 		for n := range h.ids {
 			if _, traded := h.settled(n + 1); !traded {
@@ -411,6 +420,7 @@ func TestHouses(t *testing.T) {
 		}
 		return true
 	})
+	h.meets(liar)
 	begin := h.newest()
 	for n := range h.ids {
 		t.Logf("home %d:\n%s", n+1, h.types(n+1, "status", "--home", h.home(n+1)))

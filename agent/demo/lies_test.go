@@ -3,6 +3,7 @@ package demo_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -13,8 +14,9 @@ import (
 // lieEnv tells the lying validator which file says what to lie about.
 const lieEnv = "COMMONWATT_LIE"
 
-// buildLiar builds the validator whose answers lie beside the other programs; a test that
-// runs in namespaces of its own finds it there.
+// buildLiar builds the program that lies beside the others; a test that runs in namespaces of
+// its own finds it there. Its answers are those of a validator that lies, and when it joins
+// its clock is three hours behind.
 func buildLiar(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(filepath.Dir(commonwatt(t)), "liar")
@@ -25,11 +27,52 @@ func buildLiar(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const join, right, wrong = "agent/cli/join.go", "{now: time.Now}", "{now: func() time.Time { return time.Now().Add(-3 * time.Hour) }}"
+	root, err := altered.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(root, join))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(raw), right) != 1 {
+		t.Fatalf("%s: %q is not there once", join, right)
+	}
+	replace[join] = filepath.Join(t.TempDir(), "join.go")
+	if err := os.WriteFile(replace[join], []byte(strings.Replace(string(raw), right, wrong, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := altered.Build(t.Context(), program, replace); err != nil {
 		t.Fatal(err)
 	}
 	return program
 }
+
+// meets has somebody in house a join with the words of an invitation alone: the home that
+// gave it is in the same house and found there. Whose clock is wrong is told so.
+func (h *houses) meets(late string) {
+	h.t.Helper()
+	const beside = first + 1 // a home of the same house
+	var words []string
+	for _, line := range strings.Split(h.types(first, "community", "invite", "--home", h.home(first)), "\n") {
+		if numbered.MatchString(line) {
+			words = append(words, line)
+		}
+	}
+	join := []string{"join", strings.Join(words, "\n"), "--home", filepath.Join(h.dir, "newcomer"), "--words-later", "--no-wait"}
+	cmd := h.bed.Command(h.t.Context(), h.lives[beside-1].place, append([]string{late}, join...)...)
+	out, err := cmd.CombinedOutput()
+	if said := string(out); err == nil || !strings.Contains(said, "error: clocks differ: this machine's says ") ||
+		!strings.Contains(said, "hint: set this machine's clock: ") {
+		h.t.Errorf("joining with a clock that is late: %v\n%s", err, said)
+	}
+	if said := h.types(beside, join...); !strings.Contains(said, " asks for admission") {
+		h.t.Errorf("joining with words: %s", said)
+	}
+}
+
+var numbered = regexp.MustCompile(`^ *[0-9]+\. +[a-z]+`)
 
 // lies has the founder, whom the light home asks first, run a program that lies. Each time
 // the light home finds it out, names it with what it lied about, follows the ledger by those

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,17 +158,14 @@ func (r *rig) assemble(ctx context.Context) error {
 		}
 	}
 	for _, h := range r.homes {
-		err := await(ctx, readyTimeout, h.name+" is a member and its ledger runs", func() bool {
-			s, err := h.status(ctx)
-			if err != nil || s.Ledger.CatchingUp {
-				return false
-			}
-			list, err := h.intervals(ctx) // they begin with the first that its meter reports
-			if err != nil || len(list) == 0 {
-				return false
-			}
-			r.trading = max(r.trading, list[0].Interval)
-			return true
+		if err := r.joined(ctx, h); err != nil {
+			return err
+		}
+	}
+	for _, h := range r.homes {
+		err := await(ctx, readyTimeout, fmt.Sprintf("%s has metered interval %d", h.name, r.trading), func() bool {
+			list, err := h.intervals(ctx)
+			return err == nil && slices.ContainsFunc(list, func(k shownInterval) bool { return k.Interval == r.trading && k.Import != nil })
 		})
 		if err != nil {
 			return err
@@ -175,6 +173,23 @@ func (r *rig) assemble(ctx context.Context) error {
 	}
 	r.tell("all %d homes trade", len(r.homes))
 	return nil
+}
+
+// joined waits until a home is a member, and learns from which interval on its meter reports. What lies before the first
+// whole interval belongs to nobody, and so does a gap that begins there: faults wait for that.
+func (r *rig) joined(ctx context.Context, h *home) error {
+	return await(ctx, readyTimeout, h.name+" is a member and its ledger runs", func() bool {
+		s, err := h.status(ctx)
+		if err != nil || s.Ledger.CatchingUp {
+			return false
+		}
+		list, err := h.intervals(ctx) // they begin with the first that its meter reports
+		if err != nil || len(list) == 0 {
+			return false
+		}
+		r.trading = max(r.trading, list[0].Interval)
+		return true
+	})
 }
 
 // storm lets faults strike while the client works, and returns how long each recovery took.

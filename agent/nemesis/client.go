@@ -117,7 +117,7 @@ func (c *client) replaceable(h *home) *entry {
 
 // number is later than all before, and as large as the homes' own, which are milliseconds too.
 func (c *client) number() uint64 {
-	c.last = max(c.last+1, uint64(time.Now().UnixMilli())) //nolint:gosec // after 1970
+	c.last = max(c.last+1, uint64(time.Now().UnixMilli()))
 	return c.last
 }
 

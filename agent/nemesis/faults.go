@@ -25,6 +25,7 @@ var faults = []fault{
 	{name: "loss", weight: 2, strike: strikeLoss},
 	{name: "slow", weight: 2, strike: strikeSlow},
 	{name: "meters", weight: 2, strike: strikeMeters},
+	{name: "clone", weight: 1, long: true, strike: strikeClone},
 	{name: "outage", weight: 0, long: true, strike: strikeOutage},
 }
 

@@ -56,7 +56,7 @@ type journal struct {
 }
 
 func newJournal(path string) (*journal, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // in the run's own folder
 	if err != nil {
 		return nil, fmt.Errorf("beginning the journal: %w", err)
 	}

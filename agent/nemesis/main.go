@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -97,14 +98,14 @@ func (o *options) check() error {
 	if o.only == "" {
 		return nil
 	}
-	names := ""
+	var names []string
 	for _, f := range faults {
 		if f.name == o.only {
 			return nil
 		}
-		names += " " + f.name
+		names = append(names, f.name)
 	}
-	return fmt.Errorf("-fault: got %q, want one of%s", o.only, names)
+	return fmt.Errorf("-fault: got %q, want one of %s", o.only, strings.Join(names, ", "))
 }
 
 // enter runs the command again in namespaces of its own. The programs are built before,

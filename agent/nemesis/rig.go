@@ -31,6 +31,8 @@ type rig struct {
 	client  *client
 	say     io.Writer // for people
 
+	cloneSpace *space // of strikeClone; nil before the first
+
 	mu     sync.Mutex
 	counts map[string]int // by kind, see count
 	wrongs []string

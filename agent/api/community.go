@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -16,6 +17,8 @@ type Office interface {
 	Community() (Community, error)
 	// Correctable is what the ledger settled this home on in an interval.
 	Correctable(interval int64) (Correctable, error)
+	// Conduct is how the validators behave.
+	Conduct(ctx context.Context) (consensus.Conduct, error)
 }
 
 // Community is what the ledger knows of its members and its rules.
@@ -35,6 +38,7 @@ type Member struct {
 	Node          string              `json:"node"`
 	Meter         bool                `json:"meter" doc:"It has one that is registered"`
 	Validator     string              `json:"validator,omitempty" doc:"The key of its vote, hex; none: it has no vote"`
+	DoubleVote    string              `json:"double_vote,omitempty" enum:"proven,struck" doc:"Its validator is proven to have signed two blocks of one height; struck: it has lost its vote for that"`
 	Revoked       bool                `json:"revoked" doc:"Its gateway is revoked, and there is no other yet"`
 	Left          *int64              `json:"left" doc:"The first interval in which it takes no part; null: it stays"`
 	MembershipSeq uint64              `json:"membership_seq"`
@@ -78,6 +82,17 @@ func (s *Server) registerOffice(api huma.API) {
 				return nil, unknown(err)
 			}
 			return &output[Community]{c}, nil
+		})
+	get(api, "ledger-audit", "/api/ledger/audit", "How the validators behave: blocks, orders left out, refused proposals, double votes",
+		func(ctx context.Context, _ *struct{}) (*output[consensus.Conduct], error) {
+			if s.cfg.Office == nil {
+				return nil, huma.Error503ServiceUnavailable("this agent has no ledger to ask")
+			}
+			c, err := s.cfg.Office.Conduct(ctx)
+			if err != nil {
+				return nil, unknown(err)
+			}
+			return &output[consensus.Conduct]{c}, nil
 		})
 	type correctableInput struct {
 		Interval int64 `path:"interval" minimum:"0" doc:"Its number"`

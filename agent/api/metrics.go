@@ -15,7 +15,8 @@ import (
 const joulesPerWattHour = 3600
 
 // collector reads the metrics from a Snapshot at each scrape. Unknown values
-// have no sample, rather than a 0. No label names a member or a peer.
+// have no sample, rather than a 0. No label names a member or a peer;
+// a validator that left orders out, or proposed what nobody can accept, is named by its address.
 type collector struct {
 	provider Provider
 	hub      *hub
@@ -54,6 +55,9 @@ var (
 	descUp              = describe("ledger_validators_up", "Validators that sign.")
 	descPool            = describe("ledger_pool_transactions", "Transactions waiting for a block.")
 	descRejected        = describe("ledger_rejected_total", "Transactions refused since the start.", "code")
+	descOmitted         = describe("orders_omitted_total", "Orders that blocks left out though this home had long held them.", "proposer")
+	descBadProposals    = describe("proposals_refused_total", "Proposals of blocks that this home refused.", "proposer", "reason")
+	descDoubleVotes     = describe("validators_double_voted", "Validators that are proven to have signed two blocks of one height.")
 )
 
 // Describe sends none, which makes the collector unchecked: which samples there
@@ -141,6 +145,15 @@ func collectLedger(out samples, l Ledger, now time.Time) {
 	for code, n := range l.Rejected {
 		out.counter(descRejected, float64(n), code)
 	}
+	for proposer, n := range l.Omitted {
+		out.counter(descOmitted, float64(n), proposer)
+	}
+	for proposer, reasons := range l.BadProposals {
+		for reason, n := range reasons {
+			out.counter(descBadProposals, float64(n), proposer, reason)
+		}
+	}
+	out.gauge(descDoubleVotes, float64(len(l.DoubleVotes)))
 }
 
 // samples sends metrics; one that cannot be made (a label that is no text) is

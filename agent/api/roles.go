@@ -81,6 +81,7 @@ var rules = map[string]rule{
 	"GET /api/grid":                 {who: homeowner | operator | cooperative | local},
 	"POST /api/transactions":        {who: homeowner | operator | cooperative | local},
 	"GET /api/ledger/hash/{height}": {who: accounts | local},
+	"GET /api/ledger/audit":         {who: homeowner | cooperative | auditor | local},
 	"GET /audit":                    {who: homeowner | auditor | local, page: true},
 	"GET /api/audit":                {who: homeowner | auditor | local},
 

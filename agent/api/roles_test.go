@@ -146,6 +146,7 @@ var roleTable = map[string]struct {
 	"GET /api/grid":                 {"/api/grid", [6]int{401, 200, 200, 200, 403, 200}},
 	"POST /api/transactions":        {"/api/transactions", [6]int{401, 503, 503, 503, 403, 503}},
 	"GET /api/ledger/hash/{height}": {"/api/ledger/hash/1234", [6]int{401, 200, 200, 200, 200, 200}},
+	"GET /api/ledger/audit":         {"/api/ledger/audit", [6]int{401, 503, 403, 503, 503, 503}},
 	"GET /audit":                    {"/audit", [6]int{303, 200, 403, 403, 200, 200}},
 	"GET /api/audit":                {"/api/audit", [6]int{401, 200, 403, 403, 200, 200}},
 

@@ -180,6 +180,15 @@ func snapshot(p Provider) Snapshot {
 	if s.Ledger.Peers == nil {
 		s.Ledger.Peers = []Peer{}
 	}
+	if s.Ledger.Omitted == nil {
+		s.Ledger.Omitted = map[string]int64{}
+	}
+	if s.Ledger.BadProposals == nil {
+		s.Ledger.BadProposals = map[string]map[string]int64{}
+	}
+	if s.Ledger.DoubleVotes == nil {
+		s.Ledger.DoubleVotes = []string{}
+	}
 	if s.Ledger.Rejected == nil {
 		s.Ledger.Rejected = map[string]int64{}
 	}

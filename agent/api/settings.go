@@ -152,6 +152,11 @@ func (s *Server) serveCommunity(w http.ResponseWriter, r *http.Request) {
 	snap := snapshot(s.cfg.Provider)
 	shown := Snapshot{At: snap.At, WallAt: snap.WallAt, Home: Home{Community: snap.Home.Community, Rate: snap.Home.Rate}, Grid: snap.Grid}
 	shown.Account.Currency = snap.Account.Currency
+	for _, p := range snap.Problems {
+		if p.Code == ProblemDoubleVote { // it is everybody's
+			shown.Problems = append(shown.Problems, p)
+		}
+	}
 	if snap.Grid != nil && principal(r).Role == access.Operator {
 		g := snap.Grid.aggregated()
 		shown.Grid = &g

@@ -141,6 +141,10 @@ type Ledger struct {
 	WaitingFor      string           `json:"waiting_for" doc:"In words, what the ledger needs to go on; empty while it runs"`
 	PoolSize        int64            `json:"pool_size" doc:"Transactions waiting for a block"`
 	Rejected        map[string]int64 `json:"rejected" doc:"Transactions refused since the start, by code"`
+	Omitted         map[string]int64 `json:"omitted" doc:"Orders that blocks left out though this home had long held them, by the address of the block's proposer"`
+	DoubleVotes     []string         `json:"double_votes" nullable:"false" doc:"Addresses of validators that are proven to have signed two blocks of one height"`
+	// BadProposals has the reason under the address.
+	BadProposals map[string]map[string]int64 `json:"bad_proposals" doc:"Proposals that this home refused, by the address of their proposer and the reason"`
 }
 
 // Peer is another agent this one is connected to.
@@ -207,6 +211,9 @@ const (
 	SeverityWarning Severity = "warning"
 	SeverityError   Severity = "error"
 )
+
+// ProblemDoubleVote is the code of a validator that signed two blocks of one height.
+const ProblemDoubleVote = "validator-double-vote"
 
 // Problem is something a person should know, with what to do about it.
 type Problem struct {

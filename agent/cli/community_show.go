@@ -74,6 +74,12 @@ func printMembers(out io.Writer, now api.Community, g ledger.Genesis) error {
 		case m.Revoked:
 			state = "its gateway is revoked"
 		}
+		switch m.DoubleVote {
+		case "proven":
+			state += ", signed two blocks of one height"
+		case "struck":
+			state += ", lost its vote: it signed two blocks of one height"
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Household, m.Node, yesNo(m.Meter), yesNo(m.Validator != ""), state)
 	}
 	return w.Flush()

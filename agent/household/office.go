@@ -1,12 +1,14 @@
 package household
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"slices"
 
 	"github.com/commonwatt/commonwatt/agent/api"
 	"github.com/commonwatt/commonwatt/market"
+	"github.com/commonwatt/commonwatt/market/consensus"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -19,6 +21,12 @@ func (h *Home) Community() (out api.Community, err error) {
 		if s.Partial() {
 			err = errLight
 			return
+		}
+		faults := map[market.HouseholdID]string{}
+		for _, v := range s.Faulty() {
+			if faults[v.Household] = "proven"; v.Fault == ledger.FaultStruck {
+				faults[v.Household] = "struck"
+			}
 		}
 		votes := map[market.HouseholdID]string{}
 		for _, v := range s.Validators() {
@@ -33,11 +41,44 @@ func (h *Home) Community() (out api.Community, err error) {
 		}
 		for _, id := range s.Households() {
 			if m, ok := s.Household(id); ok {
-				out.Members = append(out.Members, memberOf(id, m, votes[id]))
+				member := memberOf(id, m, votes[id])
+				member.DoubleVote = faults[id]
+				out.Members = append(out.Members, member)
 			}
 		}
 	})
 	return out, err
+}
+
+// conductor is a ledger that keeps blocks.
+type conductor interface {
+	Conduct(ctx context.Context) (consensus.Conduct, error)
+}
+
+// Conduct implements api.Office.
+func (h *Home) Conduct(ctx context.Context) (consensus.Conduct, error) {
+	c, ok := h.opt.Ledger.(conductor)
+	if !ok {
+		return consensus.Conduct{}, errLight
+	}
+	return c.Conduct(ctx)
+}
+
+// validatorProblems says which validators are proven to have cheated; the cooperative sees it
+// on its page of any home.
+func validatorProblems(add func(code, text, hint string), s consensus.Status) {
+	for _, d := range s.DoubleVoted {
+		who := "The validator " + d.Name
+		if d.Household != (market.HouseholdID{}) {
+			who += " (household " + d.Household.String() + ")"
+		}
+		next := "It keeps its vote until the others can do without it; officers can take it at once with `commonwatt community propose validator --remove`."
+		if d.Struck {
+			next = "It has lost its vote for good; with a new key the household may be given one again."
+		}
+		add(api.ProblemDoubleVote, who+" signed two different blocks of one height: its key "+d.Address+" is in two hands, or it cheats.",
+			next+" `commonwatt ledger audit` shows the heights.")
+	}
 }
 
 func memberOf(id market.HouseholdID, m *ledger.Household, vote string) api.Member {

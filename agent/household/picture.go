@@ -297,6 +297,19 @@ func (h *Home) showLedger(s consensus.Status) api.Ledger {
 	for code, n := range s.Rejected {
 		l.Rejected[code] = int64(n) //nolint:gosec // a count of a few
 	}
+	l.Omitted, l.BadProposals = map[string]int64{}, map[string]map[string]int64{}
+	for proposer, n := range s.Omitted {
+		l.Omitted[proposer] = int64(n) //nolint:gosec // a count of a few
+	}
+	for proposer, reasons := range s.BadProposals {
+		l.BadProposals[proposer] = map[string]int64{}
+		for reason, n := range reasons {
+			l.BadProposals[proposer][reason] = int64(n) //nolint:gosec // a count of a few
+		}
+	}
+	for _, d := range s.DoubleVoted {
+		l.DoubleVotes = append(l.DoubleVotes, d.Address)
+	}
 	if h.opt.Peers != nil {
 		l.Peers = h.opt.Peers()
 	}

@@ -49,6 +49,7 @@ func (v *view) problems(s *api.Snapshot) []api.Problem {
 	}
 	v.gatewayProblems(&list, s)
 	lightProblems(add, v.ledger)
+	validatorProblems(add, v.ledger)
 	if v.unkept != "" {
 		add("readings-not-kept", "The readings of the meters cannot be kept: "+v.unkept+".", "Metering goes on. If "+HistoryFile+" is damaged, move it away; if the disk is full, make room.")
 	}

@@ -40,6 +40,7 @@ type Node struct {
 	swept   atomic.Int64  // Interval before whose gate the pool has been emptied, see dueTxs
 	fair    fairness
 	conduct *conductBook
+	history blockConduct
 	members members
 	changes *changeBook
 	events  events

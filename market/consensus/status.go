@@ -9,6 +9,7 @@ import (
 
 	"github.com/cometbft/cometbft/p2p"
 
+	"github.com/commonwatt/commonwatt/market"
 	"github.com/commonwatt/commonwatt/market/ledger"
 )
 
@@ -34,6 +35,10 @@ type Status struct {
 	// Omitted counts, by the address of the validator who proposed the block, orders that
 	// were left out though this node had long held them (C11).
 	Omitted map[string]uint64
+	// BadProposals counts refused proposals, by the address of their proposer and the reason.
+	BadProposals map[string]map[string]uint64
+	// DoubleVoted are the validators that are proven to have signed two blocks of one height.
+	DoubleVoted []DoubleVote
 	// Waiting says what the node waits for, in words for people; empty: nothing.
 	Waiting string
 
@@ -56,6 +61,14 @@ type ValidatorStatus struct {
 	Online bool
 }
 
+// DoubleVote is a validator that signed two blocks of one height.
+type DoubleVote struct {
+	Name      string // that of the genesis document, or its household's
+	Address   string
+	Household market.HouseholdID // zero: its home is no household yet
+	Struck    bool               // it is no validator any more; else the others cannot do without it yet
+}
+
 // Status returns a snapshot.
 func (n *Node) Status() Status {
 	height, hash := n.book.tip()
@@ -63,13 +76,17 @@ func (n *Node) Status() Status {
 	s := Status{
 		ChainID: n.doc.ChainID, Height: height, AppHash: hash[:], CatchingUp: n.behind(),
 		Pool: l.txs, PoolBytes: l.bytes,
-		Rejected: n.counts.snapshot(), Omitted: map[string]uint64{},
+		Rejected: n.counts.snapshot(), Omitted: map[string]uint64{}, BadProposals: map[string]map[string]uint64{},
 	}
 	for a, seen := range n.conduct.all() {
 		if seen.Omitted > 0 {
 			s.Omitted[addressText(a)] = seen.Omitted
 		}
+		if len(seen.Refused) > 0 {
+			s.BadProposals[addressText(a)] = seen.Refused
+		}
 	}
+	s.DoubleVoted = n.doubleVoted()
 	if at := n.last.Load(); at != 0 {
 		s.LastBlockWall = time.Unix(0, at).UTC()
 	}

@@ -112,6 +112,22 @@ func (n *Node) validators() []ValidatorStatus {
 	return out
 }
 
+// doubleVoted are the validators that signed two blocks of one height.
+func (n *Node) doubleVoted() (all []DoubleVote) {
+	names := genesisNames(n.doc)
+	n.book.read(func(s *ledger.State) {
+		for _, v := range s.Faulty() {
+			a := ledger.AddressOf(v.Key)
+			d := DoubleVote{Name: names[a], Address: addressText(a), Household: v.Household, Struck: v.Fault == ledger.FaultStruck}
+			if d.Name == "" {
+				d.Name = "household " + v.Household.String()[:8]
+			}
+			all = append(all, d)
+		}
+	})
+	return all
+}
+
 // ProveValidatorKey signs, with a validator key file, that the key agrees to be given a
 // vote: what goes into SetValidator.Possession. It signs nothing else.
 func ProveValidatorKey(keyFile, chainID string, s ledger.SetValidator) (possession []byte, err error) {

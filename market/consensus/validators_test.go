@@ -202,6 +202,7 @@ func TestValidatorsChange(t *testing.T) {
 	})
 	s.awaitState("struck", all, struck)
 	s.awaitVote(n[0], all, s.homes[0], n[2].validatorKey(t), false)
+	s.shown(t, n[0], n[2])
 	if err := n[0].Submit(t.Context(), s.vote(s.homes[2], n[2], 5)); !isRefusal(err, ledger.CodeBadKey) {
 		t.Errorf("its key is given a vote again: %v", err)
 	}
@@ -232,6 +233,11 @@ func TestValidatorsChange(t *testing.T) {
 		}
 	}
 	s.checkedSets(t, n[0])
+	stored, err := StoredConduct(t.Context(), n[0].cfg.Home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.audited(t, stored, n[2])
 	for _, m := range []*member{n[0], n[4]} {
 		height, hash := m.book.tip()
 		h, err := StoredProof(m.cfg.Home, height, hash)
@@ -244,6 +250,35 @@ func TestValidatorsChange(t *testing.T) {
 		if at, pending := m.ChangesPending(); pending {
 			t.Errorf("%s: the header of block %d is not kept", m.name, at)
 		}
+	}
+}
+
+// shown: who signed twice is shown while the node runs.
+func (s *street) shown(t *testing.T, via, m *member) {
+	t.Helper()
+	address := m.validator.GetAddress().String()
+	if d := via.Status().DoubleVoted; len(d) != 1 || d[0].Address != address || !d[0].Struck || d[0].Name != m.name {
+		t.Errorf("the status has double votes %+v, want %s", d, address)
+	}
+	c, err := via.Conduct(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.audited(t, c, m)
+}
+
+// audited: the audit has the one who signed twice, and at which height, and nobody else.
+func (s *street) audited(t *testing.T, c Conduct, m *member) {
+	t.Helper()
+	proposed := int64(0)
+	for _, v := range c.Validators {
+		proposed += v.Proposed
+		if is := v.Address == m.validator.GetAddress().String(); is != (len(v.DoubleSigned) == 1) || is && (v.Votes || v.DoubleSigned[0] < 1) {
+			t.Errorf("audit: %+v, want two blocks of one height by %s only, without a vote", v, m.name)
+		}
+	}
+	if c.First != 1 || proposed != c.Last {
+		t.Errorf("audit: %d blocks proposed of %d to %d", proposed, c.First, c.Last)
 	}
 }
 

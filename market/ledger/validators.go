@@ -103,6 +103,23 @@ func (s *State) FaultOf(k Key) Fault {
 	return FaultNone
 }
 
+// FaultyValidator is a key that is proven to have signed two blocks of one height.
+type FaultyValidator struct {
+	Key       Key
+	Household market.HouseholdID // zero: its home, a founder's, is no household yet
+	Fault     Fault
+}
+
+// Faulty returns those, sorted by key; what is proven is never forgotten.
+func (s *State) Faulty() (all []FaultyValidator) {
+	for _, k := range slices.SortedFunc(maps.Keys(s.validators), compareKeys) {
+		if r := s.validators[k]; r.Fault != FaultNone {
+			all = append(all, FaultyValidator{Key: k, Household: r.Household, Fault: r.Fault})
+		}
+	}
+	return all
+}
+
 // ValidatorChanges returns how many changes of the set officers have decided: the next has
 // the number above.
 func (s *State) ValidatorChanges() uint64 { return s.clock.Validators }

@@ -19,7 +19,7 @@ import (
 )
 
 func newLedger(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself, heal it, and export its books"}
+	c := &cobra.Command{Use: "ledger", Short: "Check the ledger yourself, heal it, audit its validators, and export its books"}
 	c.AddCommand(newLedgerCheck(s), newLedgerHeal(s), newLedgerExport(s), newLedgerGenesisHash(s), newLedgerAudit(s))
 	return c
 }

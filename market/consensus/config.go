@@ -128,6 +128,8 @@ type faults struct {
 	commit  func(height int64, stored bool) error // called before and after store.Commit
 	peers   func(id p2p.ID) bool
 	port    func() (int, error) // instead of drawPort
+	// unguarded: its validator key signs whoever else does.
+	unguarded bool
 }
 
 // Limits of proposals and bundles; part of the protocol.

@@ -264,6 +264,12 @@ func TestBadProposer(t *testing.T) {
 			txs = append(txs, append([]byte{bellKind}, make([]byte, 16)...))
 		case "oversized":
 			txs = append(txs, make([]byte, ledger.MaxTxBytes+1))
+		case "behind the tick":
+			txs = append([][]byte{ledger.NewTick(next, next, next)}, append(txs, forged)...)
+		case "too many":
+			for i := range market.Interval(maxBlockTxs + 2) {
+				txs = append(txs, ledger.NewTick(next, next+i, next))
+			}
 		default:
 			return txs
 		}
@@ -276,13 +282,22 @@ func TestBadProposer(t *testing.T) {
 	k := s.nodes[0].next()
 	forged = s.order(s.homes[0], k, 1)
 	forged[len(forged)-1] ^= 1
-	for _, m := range []string{"early tick", "forged", "twice", "bell", "oversized"} {
+	slowest := time.Duration(0)
+	for _, m := range []string{"early tick", "forged", "twice", "bell", "oversized", "behind the tick", "too many"} {
 		tried.Store(0)
 		mode.Store(m)
 		for tried.Load() == 0 {
+			began := time.Now()
 			s.prefer(s.nodes[1], s.nodes...)
+			slowest = max(slowest, time.Since(began))
 		}
 		mode.Store("")
+	}
+	t.Logf("the slowest block of those with a bad proposal before it took %v", slowest)
+	for _, m := range s.nodes[1:] {
+		if st := m.Status(); len(st.BadProposals) != 1 || len(st.BadProposals[s.nodes[0].validator.GetAddress().String()]) < 5 {
+			t.Errorf("%s counts bad proposals %v, want five reasons or more, of node 0 only", m.name, st.BadProposals)
+		}
 	}
 	for _, m := range s.nodes {
 		m.Read(func(st *ledger.State) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -117,6 +119,8 @@ func (h *home) bill(ctx context.Context, household, month string) (lines []billL
 	for _, d := range a.Days {
 		lines = append(lines, d.Lines...)
 	}
+	// A statement has them by their intervals, and what was reported late is settled late.
+	slices.SortStableFunc(lines, func(a, b billLine) int { return cmp.Compare(a.Number, b.Number) })
 	return lines, a.Totals.Closing, nil
 }
 

@@ -11,7 +11,7 @@
 //
 // # What is acknowledged
 //
-// A home that answers POST /api/transactions with 204 has the transaction on its own disk.
+// A home that answers POST /api/transactions with 202 has the transaction on its own disk.
 // It hands it to the ledger until the ledger has it, also after a power cut, or until the
 // ledger will never take it: an order whose gate has closed, say. A home that shows what it
 // metered in an interval has the readings on its disk, and reports them until they are

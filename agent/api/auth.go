@@ -113,6 +113,11 @@ func (a *authorizer) admit(w http.ResponseWriter, r *http.Request, rule rule, pa
 		http.Redirect(w, r, startPages[p.Role], http.StatusSeeOther)
 	default:
 		a.cfg.Access.Note(p.Actor(remote(r)), r.Method+" "+r.URL.Path, "refused", "")
+		if r.URL.Query().Has("household") {
+			// Who may not see another's does not learn either whether there is such a household.
+			writeProblem(w, http.StatusNotFound, "there is nothing of that household for the role "+string(p.Role)+"; what is your own is here without ?household=")
+			return false
+		}
 		writeProblem(w, http.StatusForbidden, "this is not for the role "+string(p.Role))
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,9 +137,12 @@ func TestManyLogins(t *testing.T) {
 	if resp, _ := request(t, http.MethodGet, g.url+"/api/status", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+g.token) }); resp.StatusCode != http.StatusOK {
 		t.Errorf("the machine's own commands get %s", resp.Status)
 	}
-	trail, err := g.keeper.Audit(0)
+	trail, err := g.keeper.Audit(40)
 	if err != nil || trail.Last > 40 {
 		t.Errorf("the audit log has %d lines, %v: strangers fill it", trail.Last, err)
+	}
+	if !slices.ContainsFunc(trail.Entries, func(e access.Entry) bool { return e.What == "login" && e.Result == "refused" }) {
+		t.Errorf("the audit log does not say that logins were refused: %+v", trail.Entries)
 	}
 }
 

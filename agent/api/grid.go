@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -151,9 +152,9 @@ func (s *Server) registerGrid(api huma.API) {
 	type submitInput struct{ Body Submission }
 	huma.Register(api, huma.Operation{
 		OperationID: "submit", Method: http.MethodPost, Path: transactionsPath, Summary: "Hand a signed transaction to the ledger",
-		Description: "It is checked as the ledger's pool does, and kept on this home's disk, which hands it to the ledger until a block has it or none ever can.", DefaultStatus: http.StatusAccepted,
+		Description: "It is checked as the ledger's pool does, and kept on this home's disk, which hands it to the ledger until a block has it or none ever can. The same one again is taken once, and has the same id.", DefaultStatus: http.StatusAccepted,
 		MaxBodyBytes: 3 * maxTransactionBytes, Middlewares: huma.Middlewares{s.loopbackOnly(api)},
-	}, func(ctx context.Context, in *submitInput) (*struct{}, error) {
+	}, func(ctx context.Context, in *submitInput) (*output[Accepted], error) {
 		raw, err := hex.DecodeString(in.Body.Transaction)
 		if err != nil {
 			return nil, huma.Error422UnprocessableEntity("transaction: got " + clip(err.Error(), 100) + ", want hexadecimal digits")
@@ -169,8 +170,14 @@ func (s *Server) registerGrid(api huma.API) {
 			s.cfg.Log.WarnContext(ctx, "transaction not taken", "err", err)
 			return nil, huma.Error503ServiceUnavailable("the ledger does not take it now: " + clip(err.Error(), 200))
 		}
-		return nil, nil
+		id := sha256.Sum256(raw)
+		return &output[Accepted]{Accepted{ID: hex.EncodeToString(id[:])}}, nil
 	})
+}
+
+// Accepted is a transaction that the ledger's pool has taken.
+type Accepted struct {
+	ID string `json:"id" doc:"SHA-256 of its bytes, by which it is known; the same one again has the same" maxLength:"64"`
 }
 
 // transactionsPath is where signed transactions go.

@@ -79,7 +79,8 @@ func TestSubmit(t *testing.T) {
 		want               int
 		says               string
 	}{
-		{"good", `{"transaction":"0102"}`, "", 202, ""},
+		{"good", `{"transaction":"0102"}`, "", 202, `"id":"a12871fee210fb8619291eaea194581cbd2531e4b23759d225f6806923f63222"`},
+		{"the same again", `{"transaction":"0102"}`, "", 202, `"id":"a12871fee210fb8619291eaea194581cbd2531e4b23759d225f6806923f63222"`},
 		{"refused", `{"transaction":"02"}`, "", 409, "not-operator: operator: got 7"},
 		{"not now", `{"transaction":"03"}`, "", 503, "does not take it now"},
 		{"no hex", `{"transaction":"zz"}`, "", 422, "hexadecimal"},
@@ -99,7 +100,7 @@ func TestSubmit(t *testing.T) {
 			t.Errorf("%s: got %s %s, expected %d with %q", c.name, resp.Status, body, c.want, c.says)
 		}
 	}
-	if len(g.taken) != 1 || string(g.taken[0]) != "\x01\x02" {
+	if len(g.taken) != 2 || string(g.taken[0]) != "\x01\x02" {
 		t.Errorf("taken were %x, expected the good one only", g.taken)
 	}
 	alone := serve(t, api.Config{Provider: newHome(blank())})

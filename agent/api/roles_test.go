@@ -136,8 +136,8 @@ var roleTable = map[string]struct {
 	"POST /api/controls/{index}":       {"/api/controls/0", [6]int{401, 503, 403, 403, 403, 503}},
 	"GET /api/bill":                    {"/api/bill", [6]int{401, 503, 403, 403, 403, 503}},
 	"GET /api/bill/proof":              {"/api/bill/proof", [6]int{401, 503, 403, 403, 403, 503}},
-	"GET /api/bill?household=":         {"/api/bill?household=00", [6]int{401, 403, 403, 503, 503, 503}},
-	"GET /api/bill/proof?household=":   {"/api/bill/proof?household=00", [6]int{401, 403, 403, 503, 503, 503}},
+	"GET /api/bill?household=":         {"/api/bill?household=00", [6]int{401, 404, 404, 503, 503, 503}},
+	"GET /api/bill/proof?household=":   {"/api/bill/proof?household=00", [6]int{401, 404, 404, 503, 503, 503}},
 
 	"GET /api/community":              {"/api/community", [6]int{401, 503, 403, 503, 503, 503}},
 	"GET /api/correctable/{interval}": {"/api/correctable/1", [6]int{401, 503, 403, 403, 403, 503}},

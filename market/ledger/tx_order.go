@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/commonwatt/commonwatt/market"
 )
@@ -60,7 +61,7 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 		return refuse(CodeUnknownMeter, "household", "%s has no meter: register one before ordering", tx.env.Household)
 	}
 	if o.Interval < d.next() {
-		return refuse(CodeGateClosed, "interval", "the gate of %d has closed, the next is %d", o.Interval, d.next())
+		return d.gateClosed(o.Interval)
 	}
 	if refusal := d.staying(tx, h, o.Interval); refusal != nil {
 		return refusal
@@ -72,8 +73,8 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 		return refusal
 	}
 	e, _ := d.entry(o.Interval, tx.env.Household)
-	if seq := *e.seq(o.Side); o.Seq <= seq {
-		return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", o.Seq, seq)
+	if refusal := o.checkSeq(&e); refusal != nil {
+		return refusal
 	}
 	if o.withdraws() {
 		return nil
@@ -86,6 +87,31 @@ func (o *PlaceOrder) check(d *draft, tx *Tx) *Refusal {
 		return refuse(CodeCreditLimit, "household", "the balance %d is below the limit %d", h.Balance, -limit)
 	}
 	return nil
+}
+
+// gateClosed says when the gate closed, and until when orders are taken for the next one. Who
+// is too late wants to know by how much.
+func (d *draft) gateClosed(k market.Interval) *Refusal {
+	at := func(k market.Interval) string { return d.calendar().GateClosure(k).UTC().Format(time.RFC3339) }
+	if k < 0 {
+		return refuse(CodeGateClosed, "interval", "got %d, the next is %d, whose gate closes at %s", k, d.next(), at(d.next()))
+	}
+	return refuse(CodeGateClosed, "interval", "the gate of %d closed at %s, the next is %d, whose gate closes at %s", k, at(k), d.next(), at(d.next()))
+}
+
+// checkSeq tells an order that comes again from another one with its number: the household
+// said two things, and the first that a block has stands.
+func (o *PlaceOrder) checkSeq(e *Entry) *Refusal {
+	seq := *e.seq(o.Side)
+	switch {
+	case o.Seq > seq:
+		return nil
+	case o.Seq == seq && (o.withdraws() && len(*e.steps(o.Side)) == 0 || slices.Equal(*e.steps(o.Side), o.Steps)):
+		return refuse(CodeSequenceUsed, "seq", "this order, number %d, is accepted already", seq)
+	case o.Seq == seq:
+		return refuse(CodeSequenceUsed, "seq", "another order has number %d and is accepted already: want above %d", seq, seq)
+	}
+	return refuse(CodeSequenceUsed, "seq", "got %d, want above %d", o.Seq, seq)
 }
 
 // codeOfOrder gives each of the market's reasons its number.

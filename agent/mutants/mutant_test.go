@@ -122,9 +122,15 @@ func matches(pattern *regexp.Regexp, names []string) bool {
 	return false
 }
 
+// known are the tests of the folders that testsOf has read.
+var known = map[string][]string{}
+
 // testsOf returns the test functions in a folder.
 func testsOf(t *testing.T, pkg string) []string {
 	t.Helper()
+	if names, ok := known[pkg]; ok {
+		return names
+	}
 	parsed, err := parser.ParseDir(token.NewFileSet(), filepath.Join(root, pkg),
 		func(f fs.FileInfo) bool { return strings.HasSuffix(f.Name(), "_test.go") }, parser.SkipObjectResolution)
 	if err != nil {
@@ -140,5 +146,6 @@ func testsOf(t *testing.T, pkg string) []string {
 			}
 		}
 	}
+	known[pkg] = names
 	return names
 }

@@ -125,7 +125,7 @@ func matches(pattern *regexp.Regexp, names []string) bool {
 // known are the tests of the folders that testsOf has read.
 var known = map[string][]string{}
 
-// testsOf returns the test functions in a folder.
+// testsOf returns the tests and fuzz targets in a folder.
 func testsOf(t *testing.T, pkg string) []string {
 	t.Helper()
 	if names, ok := known[pkg]; ok {
@@ -140,7 +140,7 @@ func testsOf(t *testing.T, pkg string) []string {
 	for _, p := range parsed {
 		for _, file := range p.Files {
 			for _, d := range file.Decls {
-				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && (strings.HasPrefix(f.Name.Name, "Test") || strings.HasPrefix(f.Name.Name, "Fuzz")) {
 					names = append(names, f.Name.Name)
 				}
 			}

@@ -26,6 +26,7 @@ var faults = []fault{
 	{name: "slow", weight: 2, strike: strikeSlow},
 	{name: "meters", weight: 2, strike: strikeMeters},
 	{name: "clone", weight: 1, long: true, strike: strikeClone},
+	{name: "proposer", weight: 2, long: true, strike: strikeProposer},
 	{name: "outage", weight: 0, long: true, strike: strikeOutage},
 }
 

@@ -96,8 +96,8 @@ func (r *rig) validators() (out []*home) {
 	return out
 }
 
-// pick is one of the homes.
-func pick(rnd *rand.Rand, homes []*home) *home { return homes[rnd.IntN(len(homes))] }
+// pick is one of them.
+func pick[T any](rnd *rand.Rand, from []T) T { return from[rnd.IntN(len(from))] }
 
 // height is the highest that any of these homes has.
 func (r *rig) height(ctx context.Context, homes ...*home) (highest int64) {

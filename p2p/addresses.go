@@ -31,11 +31,14 @@ const (
 	// recordAhead is how far in the future a record may be signed: clocks differ.
 	recordAhead = time.Hour
 	// exchangeMin and exchangeMax are between which intervals a member is asked for news; it
-	// begins anew when somebody connects or our own addresses change.
+	// begins anew when somebody connects, our own addresses change or somebody else's do. A
+	// question costs about 50 bytes for each member, of everybody's line and all day long.
 	exchangeMin = time.Second
-	exchangeMax = 15 * time.Second
-	// saveEvery is how often a changed book is written to disk.
-	saveEvery = 20 * time.Second
+	exchangeMax = 5 * time.Minute
+	// saveFirst is when a changed book is written to disk for the first time after a start,
+	// saveEvery how often after that.
+	saveFirst = 20 * time.Second
+	saveEvery = 15 * time.Minute
 )
 
 // book is what this home knows about where members live: for each the newest record that it
@@ -51,6 +54,7 @@ type book struct {
 	entries map[peer.ID]*entry
 	signed  []ma.Multiaddr // what our own record says
 	dirty   bool
+	news    bool // somebody lives elsewhere than the book said
 }
 
 type entry struct {
@@ -105,6 +109,7 @@ func (b *book) keep(r signedRecord, now time.Time, own bool) bool {
 	}
 	b.entries[r.id], b.dirty = e, true
 	news := !had || !slices.EqualFunc(old.addrs, e.addrs, ma.Multiaddr.Equal)
+	b.news = b.news || news
 	b.mu.Unlock()
 	b.h.dialer.know(r.id, news)
 	return true
@@ -153,7 +158,7 @@ func (b *book) has(id peer.ID) bool {
 // run signs our own record, asks others for theirs, and writes the file.
 func (b *book) run(ctx context.Context) {
 	defer b.ids.Close() //nolint:errcheck // it only unsubscribes
-	pause, saved, swept := exchangeMin, time.Now(), time.Now()
+	pause, save, swept := exchangeMin, time.Now().Add(saveFirst), time.Now()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
@@ -176,17 +181,26 @@ func (b *book) run(ctx context.Context) {
 		}
 		b.sign(time.Now())
 		b.exchange(ctx)
-		if now := time.Now(); now.Sub(saved) >= saveEvery {
-			b.save(ctx)
-			saved = now
+		if now := time.Now(); now.After(save) && b.save(ctx) {
+			save = now.Add(saveEvery)
 		}
 		if now := time.Now(); now.Sub(swept) >= recheckEvery {
 			b.sweep(now)
 			swept = now
 		}
-		pause = min(2*pause, exchangeMax)
+		if pause = min(2*pause, exchangeMax); b.hasNews() {
+			pause = exchangeMin // and others may not know of them yet
+		}
 		timer.Reset(pause)
 	}
+}
+
+func (b *book) hasNews() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	news := b.news
+	b.news = false
+	return news
 }
 
 // identified takes what a peer says about itself when it connects.
@@ -300,8 +314,8 @@ func (b *book) sweep(now time.Time) {
 	}
 }
 
-// save writes the book to its file if it has changed.
-func (b *book) save(ctx context.Context) {
+// save writes the book to its file if it has changed, and says whether it did.
+func (b *book) save(ctx context.Context) bool {
 	b.mu.Lock()
 	dirty := b.dirty && b.file != ""
 	b.dirty = false
@@ -313,7 +327,7 @@ func (b *book) save(ctx context.Context) {
 	}
 	b.mu.Unlock()
 	if !dirty {
-		return
+		return false
 	}
 	if err := saveRecords(b.file, raw); err != nil {
 		b.h.log.WarnContext(ctx, "cannot keep the addresses of other homes", "file", b.file, "err", err)
@@ -321,4 +335,5 @@ func (b *book) save(ctx context.Context) {
 		b.dirty = true
 		b.mu.Unlock()
 	}
+	return true
 }

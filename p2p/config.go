@@ -40,6 +40,9 @@ type Config struct {
 	// Guest says who may come without being a member, for protocols of HandleGuest only
 	// (invariant P8). It is asked like Member. Nil: nobody.
 	Guest func(pub ed25519.PublicKey) bool
+	// Seek says which members are to be dialled that are not configured; the others are
+	// connected with if they dial. It is asked like Member, before each dial. Nil: all.
+	Seek func(pub ed25519.PublicKey) bool
 	// Limits bound what peers may cost; zero fields mean the defaults named there.
 	Limits Limits
 	// Log gets connections, disconnections and refusals. Nil: nothing is logged.

@@ -198,9 +198,9 @@ func (d *dialer) run(ctx context.Context, t *target) {
 	}
 }
 
-// wanted reports whether there is room for the peer. Configured ones always have it.
+// wanted reports whether there is room for the peer, and need. Configured ones always have it.
 func (d *dialer) wanted(t *target) bool {
-	return t.permanent || d.h.gate.allows(t.id) && len(d.h.host.Network().Peers()) < d.h.limits.Outgoing
+	return t.permanent || d.h.gate.seeks(t.id) && len(d.h.host.Network().Peers()) < d.h.limits.Outgoing
 }
 
 func (d *dialer) standing(id peer.ID) standing {

@@ -18,6 +18,7 @@ import (
 type gate struct {
 	member   func(ed25519.PublicKey) bool
 	guest    func(ed25519.PublicKey) bool // nil: there are none
+	seek     func(ed25519.PublicKey) bool // nil: all members
 	capacity int
 	guests   int // at once
 	count    *counters
@@ -39,6 +40,12 @@ type networkBox struct{ network.Network }
 func (g *gate) allows(id peer.ID) bool {
 	pub, ok := networkKey(id)
 	return ok && g.member(pub)
+}
+
+// seeks reports whether a peer is a member that we have a use for.
+func (g *gate) seeks(id peer.ID) bool {
+	pub, ok := networkKey(id)
+	return ok && g.member(pub) && (g.seek == nil || g.seek(pub))
 }
 
 // InterceptPeerDial is asked before a peer is dialled.

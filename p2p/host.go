@@ -114,7 +114,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.topics.byName = make(map[string]*Topic)
 	h.guestRequests = rate.NewLimiter(guestRate, guestBurst)
-	h.gate = &gate{member: cfg.Member, guest: cfg.Guest, capacity: limits.Peers, guests: limits.Guests, count: &h.count, log: log, old: supersedeAfter}
+	h.gate = &gate{member: cfg.Member, guest: cfg.Guest, seek: cfg.Seek, capacity: limits.Peers, guests: limits.Guests, count: &h.count, log: log, old: supersedeAfter}
 	h.gate.drop = func(c network.Conn) {
 		h.spawn(func(ctx context.Context) { h.dropDead(ctx, c) })
 	}

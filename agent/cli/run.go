@@ -201,10 +201,14 @@ func (g *gateway) openHost(keys *household.Keys, chain string, member, guest fun
 	if g.cfg.Peers.MDNS {
 		mdns = p2p.ServiceTag(chain)
 	}
+	var seek func(ed25519.PublicKey) bool
+	if g.light != nil {
+		seek = g.light.Seeks
+	}
 	g.host, err = p2p.New(p2p.Config{
 		Key: keys.Network, Listen: g.cfg.Listen.Network, Bootstrap: g.cfg.Peers.Bootstrap, MDNS: mdns,
 		AddressFile: filepath.Join(g.dir, household.AddressFile), PortMapping: g.cfg.Listen.PortMapping,
-		Member: member, Guest: guest, Log: g.log.With("room", "p2p"),
+		Member: member, Guest: guest, Seek: seek, Log: g.log.With("room", "p2p"),
 	})
 	return err
 }

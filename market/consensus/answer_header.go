@@ -15,7 +15,9 @@ import (
 type HeaderQuestion struct {
 	_      struct{} `cbor:",toarray"`
 	Height int64    // 0: the newest
-	// Above lets the newest wait until it is above this height, or the time is over.
+	// Above lets the answer wait until the newest is above this height, or the time is over.
+	// Such an answer says how high the newest is and leaves the block out: whoever waits asks
+	// several, and needs it of one.
 	Above int64
 	Wait  uint32 // milliseconds, see MaxWait
 }
@@ -33,7 +35,7 @@ const (
 	MaxWait = 20 * time.Second
 	// maxWaiting bounds how many wait at a time: each holds one of the network's slots for
 	// requests. Whoever is above it is answered at once.
-	maxWaiting = 24
+	maxWaiting = 48
 	// maxLightBlock bounds an encoded LightBlock: 100 validators have about 20 kB.
 	maxLightBlock = 256 << 10
 )
@@ -57,7 +59,7 @@ func answerHeader(ctx context.Context, n *Node, _ ed25519.PublicKey, q *HeaderQu
 		if height == 0 {
 			height = a.Newest
 		}
-		if height == 0 || height < a.Base || height > a.Newest {
+		if q.Height == 0 && q.Wait > 0 || height == 0 || height < a.Base || height > a.Newest {
 			return nil
 		}
 		block, err := e.lightBlock(height)

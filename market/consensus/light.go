@@ -80,6 +80,7 @@ type Light struct {
 	headers *headerStore
 	events  events
 	ran     atomic.Bool
+	made    time.Time
 
 	mu    sync.RWMutex // guards what follows; the state in it is replaced, never changed
 	known known
@@ -121,7 +122,7 @@ func NewLight(cfg LightConfig) (*Light, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Light{cfg: cfg, log: cfg.Log, names: map[string]string{}}
+	l := &Light{cfg: cfg, log: cfg.Log, names: map[string]string{}, made: cfg.Now()}
 	for _, v := range doc.Validators {
 		l.names[v.Address.String()] = v.Name
 	}
@@ -288,6 +289,12 @@ func (l *Light) providers() []Provider {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	all = slices.DeleteFunc(all, func(p Provider) bool { return l.trust.accused[p.ID] != nil })
+	if l.trust.first == "" && len(all) > 0 {
+		// Light homes begin with different ones, so that not all of a street wait at the same.
+		sure := max(1, len(slices.DeleteFunc(slices.Clone(all), func(p Provider) bool { return !l.sureOf(l.known.state, p.Key) })))
+		at := int(l.cfg.Household[0]) % sure
+		return slices.Concat(all[at:], all[:at])
+	}
 	if at := slices.IndexFunc(all, func(p Provider) bool { return p.ID == l.trust.first }); at > 0 {
 		all = slices.Concat(all[at:], all[:at])
 	}

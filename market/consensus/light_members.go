@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -14,11 +15,15 @@ import (
 // membersEvery is how often a light home asks who the members are, if it does not notice
 // before that there are more of them. Nearly always the answer is that nothing has changed.
 const (
-	membersEvery = time.Minute
+	membersEvery = 10 * time.Minute
 	// membersAgain is after which time it asks once more if there was no answer, for which it
 	// waits membersWait.
 	membersAgain = 5 * time.Second
 	membersWait  = 5 * time.Second
+
+	// seekAllAfter is how long after its start a light home calls all members, if few of those
+	// that it knows to hold the ledger answer.
+	seekAllAfter = 30 * time.Second
 )
 
 // hearsay is whom a light home may connect to by what it was told. The leaves prove how many
@@ -49,9 +54,24 @@ func (l *Light) Connects(network ed25519.PublicKey) bool {
 	return len(network) == ed25519.PublicKeySize && l.told.keys[ledger.KeyOf(network)]
 }
 
+// Seeks says whether this home should call a member that has not called it: somebody that
+// LightConfig names, or a validator. Others hardly ever hold the ledger, and each connection
+// costs all day long; they are called if those who can be asked are still few after a while.
+func (l *Light) Seeks(network ed25519.PublicKey) bool {
+	if slices.ContainsFunc(l.cfg.Named, func(k ed25519.PublicKey) bool { return k.Equal(network) }) {
+		return true
+	}
+	if slices.ContainsFunc(l.now().state.Validators(), func(v ledger.Validator) bool { return bytes.Equal(v.Network[:], network) }) {
+		return true
+	}
+	return l.cfg.Now().Sub(l.made) >= seekAllAfter && len(l.providers()) < submitTo
+}
+
 // sure says whether a network key is known without having been told of.
-func (l *Light) sure(network ed25519.PublicKey) bool {
-	return l.now().state.IsMember(network) || slices.ContainsFunc(l.cfg.Named, func(k ed25519.PublicKey) bool { return k.Equal(network) })
+func (l *Light) sure(network ed25519.PublicKey) bool { return l.sureOf(l.now().state, network) }
+
+func (l *Light) sureOf(s *ledger.State, network ed25519.PublicKey) bool {
+	return s.IsMember(network) || slices.ContainsFunc(l.cfg.Named, func(k ed25519.PublicKey) bool { return k.Equal(network) })
 }
 
 // sureFirst brings those providers to the front that were not only told of.

@@ -20,8 +20,9 @@ import (
 const (
 	// keptHeaders is how many verified headers are kept.
 	keptHeaders = 3
-	// writeEvery spares the flash: a header that was lost is verified again.
-	writeEvery = time.Minute
+	// writeEvery spares the flash: a header that was lost is verified again, from an older one
+	// that is as good.
+	writeEvery = time.Hour
 	// maxHeaderFile bounds the file.
 	maxHeaderFile = (keptHeaders + 1) * maxLightBlock
 )

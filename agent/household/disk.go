@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -37,9 +38,15 @@ var (
 	keyFormat     = []byte("format")
 )
 
+// maxDropped is how many reports that the ledger holds wait on disk to be deleted.
+const maxDropped = 8
+
 // disk is home.db: what must survive between a reading and its settlement.
 type disk struct {
 	db *bolt.DB
+
+	mu      sync.Mutex
+	dropped []market.Interval // reports to be deleted; fewer than maxDropped
 }
 
 // meterState is where the connection meter's chain of boundary readings stands.
@@ -115,23 +122,28 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// saveBoundary makes a boundary reading, and the report it closes if there is
-// one, durable together; the reports given up make room for it.
+// saveBoundary makes a boundary reading, and the report it closes if there is one, durable
+// together; the reports given up make room for it. What was dropped goes along.
 func (d *disk) saveBoundary(s meterState, report *ledger.ReportMeter, givenUp ...market.Interval) error {
-	return d.update(func(tx *bolt.Tx) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.update(func(tx *bolt.Tx) error {
 		if err := putSealed(tx.Bucket(bucketMeter), keyState, s); err != nil {
 			return err
 		}
-		for _, k := range givenUp {
-			if err := tx.Bucket(bucketReports).Delete(intervalKey(k)); err != nil {
-				return err
-			}
+		if err := errors.Join(deleteReports(tx, givenUp), deleteReports(tx, d.dropped)); err != nil {
+			return err
 		}
 		if report == nil {
 			return nil
 		}
 		return putSealed(tx.Bucket(bucketReports), intervalKey(report.From), report)
 	})
+	if err != nil {
+		return err
+	}
+	d.dropped = nil
+	return nil
 }
 
 func (d *disk) loadMeter() (s meterState, err error) {
@@ -175,10 +187,31 @@ func complete(r *ledger.ReportMeter) bool {
 	return r.Count >= 1 && r.Count <= maxReportSpan && r.From >= 0 && r.From <= market.MaxInterval
 }
 
-func (d *disk) dropReport(from market.Interval) error {
-	return d.update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketReports).Delete(intervalKey(from))
-	})
+// dropReports has reports that the ledger holds deleted with the next boundary: a write of its
+// own would cost as much as that. If the home is killed before, they are read once more, and
+// the ledger is found to hold them.
+// A home that comes back with many does not wait for the boundary.
+func (d *disk) dropReports(from ...market.Interval) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dropped = append(d.dropped, from...)
+	if len(d.dropped) < maxDropped {
+		return nil
+	}
+	if err := d.update(func(tx *bolt.Tx) error { return deleteReports(tx, d.dropped) }); err != nil {
+		return err
+	}
+	d.dropped = nil
+	return nil
+}
+
+func deleteReports(tx *bolt.Tx, from []market.Interval) error {
+	for _, k := range from {
+		if err := tx.Bucket(bucketReports).Delete(intervalKey(k)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func intervalKey(k market.Interval) []byte {

@@ -40,8 +40,8 @@ var (
 )
 
 // history keeps all readings of all meters for a number of days, and what was set aside.
-// Its disk is written in one transaction every few minutes, and after each proven
-// boundary: a power cut costs what came since, and an SD card lives. Adding never
+// Its disk is written in one transaction after each proven boundary, and a while after the
+// last one if none comes: a power cut costs what came since, and an SD card lives. Adding never
 // waits for the disk. If there is no disk, the home goes on, and the newest are kept in
 // memory until there is.
 type history struct {
@@ -158,6 +158,7 @@ func (h *history) run(ctx context.Context, every time.Duration) error {
 			return nil
 		case <-tick.C:
 		case <-h.kick:
+			tick.Reset(every)
 		}
 		h.flush()
 	}

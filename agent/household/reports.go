@@ -233,7 +233,7 @@ func (t *trading) submitReport(ctx context.Context, p *pending, last market.Inte
 
 // forget drops a report that the ledger holds, or will never have to.
 func (h *Home) forget(from market.Interval) error {
-	if err := h.disk.dropReport(from); err != nil {
+	if err := h.disk.dropReports(from); err != nil {
 		return err
 	}
 	h.mu.Lock()

@@ -108,7 +108,7 @@ func TestRecall(t *testing.T) {
 	from := r.home.registration().from
 	maps.DeleteFunc(want, func(k market.Interval, _ energy) bool { return k < from })
 	r.restart()
-	if len(r.home.metered) != 0 {
+	if len(r.home.metered) > 1 { // the last one's report is deleted with the next boundary
 		t.Fatalf("%d intervals are known before the ledger was asked", len(r.home.metered))
 	}
 	r.look()

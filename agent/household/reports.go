@@ -193,7 +193,7 @@ func (t *trading) advance(ctx context.Context, p *pending, registered market.Int
 	if held {
 		return h.forget(p.report.From)
 	}
-	if h.recent(p.tried, t.resend) || !h.reportable(last) {
+	if h.recent(p.tried, t.again) || !h.reportable(last) {
 		return nil
 	}
 	p.tried = h.opt.Now()

@@ -103,7 +103,8 @@ type Pace struct {
 	// defaults 500 and 256 KiB. Backlog 1: every transaction asks for a block.
 	Backlog, BacklogBytes int
 	// Heartbeat is after how long an idle chain makes an empty block all the same, as a
-	// last resort against a lost bell. Default 10 min.
+	// last resort against a lost bell. Default two Intervals on the wall clock, at least 10 min:
+	// where gates close there is a block anyway, and one more costs as much as any.
 	Heartbeat time.Duration
 	// Gossip is how long the engine's gossip loops sleep when they have nothing to send.
 	// It decides latency and idle cost: see ADR 0101. Default 20 ms.
@@ -150,7 +151,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxPeers, 64*TunnelsPerPeer)
 	setDefault(&c.Pace.Backlog, 500)
 	setDefault(&c.Pace.BacklogBytes, 256<<10)
-	setDefault(&c.Pace.Heartbeat, 10*time.Minute)
 	setDefault(&c.Pace.Gossip, 20*time.Millisecond)
 	setDefault(&c.Pool.Txs, 5000)
 	setDefault(&c.Pool.Bytes, 4<<20)
@@ -185,7 +185,7 @@ func (c Config) validate() error {
 		return bad("ValidatorKeyFile, ValidatorStateFile", "both are needed (a replica has a key as well)")
 	case c.MaxPeers < 1:
 		return bad("MaxPeers", "is %d, want 1 or more", c.MaxPeers)
-	case c.Pace.BeforeGate < 0 || c.Pace.Backlog < 1 || c.Pace.BacklogBytes < 1 || c.Pace.Heartbeat < time.Second || c.Pace.Gossip < time.Millisecond:
+	case c.Pace.BeforeGate < 0 || c.Pace.Backlog < 1 || c.Pace.BacklogBytes < 1 || c.Pace.Heartbeat != 0 && c.Pace.Heartbeat < time.Second || c.Pace.Gossip < time.Millisecond:
 		return bad("Pace", "got %+v, want positive values, Heartbeat at least 1s and Gossip at least 1ms", c.Pace)
 	case c.Pool.Txs < 1 || c.Pool.Bytes < 1 || c.Pool.Household < 1 || c.Pool.Own < 1:
 		return bad("Pool", "got %+v, want 1 or more in each field", c.Pool)

@@ -80,8 +80,9 @@ func New(cfg Config) (*Node, error) {
 		outbox: make(chan struct{}, 1), failed: make(chan error, 1),
 		closedMonths: make(chan struct{}, 1), beforeGate: cfg.Pace.BeforeGate,
 	}
+	interval := g.Clock().WallDuration(g.Calendar().Length)
+	setDefault(&n.cfg.Pace.Heartbeat, max(10*time.Minute, 2*interval))
 	if n.beforeGate == 0 {
-		interval := g.Clock().WallDuration(g.Calendar().Length)
 		n.beforeGate = min(max(interval/5, 200*time.Millisecond), 30*time.Second)
 	}
 	n.patience = min(longest, n.beforeGate/2)
@@ -158,6 +159,7 @@ func (n *Node) Run(ctx context.Context, network Network) (err error) {
 	g.Go(func() error { return n.publish(ctx) })
 	g.Go(func() error { return n.patrol(ctx, e) })
 	g.Go(func() error { return n.keepSnapshots(ctx) })
+	g.Go(func() error { return n.trimWAL(ctx) })
 	g.Go(func() error { return n.keepChanges(ctx, e) })
 	if n.cfg.Retention > 0 {
 		g.Go(func() error { return n.prune(ctx) })

@@ -29,7 +29,7 @@ const (
 	seenSize       = 8192 // hashes remembered, twice that at most
 	spentSize      = 4096 // hashes of refused ones remembered until the next block
 	republishFirst = 2 * time.Second
-	republishLast  = time.Minute
+	republishLast  = 5 * time.Minute
 	recheckAtOnce  = 512 // transactions looked at again per block, which bounds Commit
 )
 

@@ -32,7 +32,7 @@ const insideEnv = "COMMONWATT_TEST_BED"
 const patience = time.Minute
 
 // Enter returns true in a process that has network namespaces to itself. Elsewhere it runs
-// the calling test in such a process, with these variables (KEY=VALUE) added to its
+// the calling test, or once the benchmark, in such a process, with these variables (KEY=VALUE) added to its
 // environment, fails the test if that fails, and returns false.
 func Enter(tb testing.TB, env ...string) bool {
 	tb.Helper()
@@ -47,7 +47,13 @@ func Enter(tb testing.TB, env ...string) bool {
 	if os.Getuid() != 0 {
 		args = append(args, "--user", "--map-root-user")
 	}
-	args = append(args, self, "-test.run=^"+tb.Name()+"$", "-test.v", "-test.count=1")
+	passed := "--- PASS: " + tb.Name()
+	if _, ok := tb.(*testing.B); ok {
+		passed = "PASS"
+		args = append(args, self, "-test.run=^$", "-test.bench=^"+tb.Name()+"$", "-test.benchtime=1x", "-test.v")
+	} else {
+		args = append(args, self, "-test.run=^"+tb.Name()+"$", "-test.v", "-test.count=1")
+	}
 	cmd := exec.CommandContext(tb.Context(), "unshare", args...)
 	cmd.Env = append(append(os.Environ(), insideEnv+"=1"), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -58,7 +64,7 @@ func Enter(tb testing.TB, env ...string) bool {
 	if err != nil {
 		tb.Fatalf("%v (it takes unshare, nsenter, ip and iptables)", err)
 	}
-	if !strings.Contains(out.String(), "--- PASS: "+tb.Name()) {
+	if !strings.Contains(out.String(), passed) {
 		tb.Fatal("the test did not run in the namespaces")
 	}
 	return false

@@ -27,8 +27,8 @@ func (h *Home) trade(ctx context.Context) error {
 // trading is the state of the trade goroutine.
 type trading struct {
 	home     *Home
-	resend   time.Duration // of what a gate waits for
-	again    time.Duration // of reports, which nothing waits for
+	resend   time.Duration             // of what a gate waits for
+	again    time.Duration             // of reports, which nothing waits for
 	applied  map[ledger.Kind]time.Time // when the admission was last submitted
 	recalled bool
 	quoted   market.Interval // the last Interval quoted for
@@ -39,7 +39,7 @@ type trading struct {
 func (h *Home) newTrading() *trading {
 	return &trading{
 		home: h, resend: min(max(h.wallInterval()/4, time.Second), 30*time.Second),
-		again: min(max(h.wallInterval()/4, time.Second), 2*time.Minute),
+		again:   min(max(h.wallInterval()/4, time.Second), 2*time.Minute),
 		applied: map[ledger.Kind]time.Time{}, quoted: -1,
 	}
 }

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -21,6 +22,10 @@ const (
 	straightAfter = 2 * time.Second
 	// probeTimeout is how long a connection has to show a sign of life.
 	probeTimeout = 3 * time.Second
+	// probeMax is how far apart the probes of several connections with one peer get, as long
+	// as they stay the same. Two dials that crossed leave two for good, and a probe of both
+	// from either side costs two kilobytes.
+	probeMax = 5 * time.Minute
 )
 
 // patrol rechecks now and then, in case nobody calls Recheck, forgets peers that are
@@ -72,7 +77,7 @@ func (h *Host) audit() {
 		}
 		if st.deafness(func(topic string) bool { return gets[id][topic] || h.topics.get(topic) == nil }) >= deafAfter {
 			h.restart(id, "peer does not get a topic that it has joined")
-		} else if conns := direct(h.host.Network().ConnsToPeer(id)); len(conns) > 1 && st.probing.CompareAndSwap(false, true) {
+		} else if conns := direct(h.host.Network().ConnsToPeer(id)); len(conns) > 1 && st.probes.due(conns, time.Now()) && st.probing.CompareAndSwap(false, true) {
 			h.spawn(func(ctx context.Context) {
 				defer st.probing.Store(false)
 				for _, c := range conns {
@@ -84,6 +89,30 @@ func (h *Host) audit() {
 			})
 		}
 	}
+}
+
+// probes is when the connections with one peer are probed. The patrol owns it.
+type probes struct {
+	of    []string // ids of the connections
+	next  time.Time
+	pause time.Duration
+}
+
+// due says whether to probe now: at once when they are others than before, then ever more
+// rarely.
+func (p *probes) due(conns []network.Conn, now time.Time) bool {
+	ids := make([]string, len(conns))
+	for i, c := range conns {
+		ids[i] = c.ID()
+	}
+	slices.Sort(ids)
+	if !slices.Equal(ids, p.of) {
+		*p = probes{of: ids, pause: auditEvery}
+	} else if now.Before(p.next) {
+		return false
+	}
+	p.next, p.pause = now.Add(p.pause), min(2*p.pause, probeMax)
+	return true
 }
 
 // straighten ends the relayed connections of a peer that has had a direct one for a while,

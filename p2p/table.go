@@ -40,6 +40,7 @@ type peerState struct {
 	inflight atomic.Int64  // messages between inspection and verdict, an estimate that heals
 	wake     chan struct{} // capacity 1: inflight fell
 	serving  atomic.Int64  // requests being handled
+	probes   probes        // of several connections
 	probing  atomic.Bool   // its connections are being probed
 
 	mu         sync.Mutex

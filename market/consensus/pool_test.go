@@ -321,7 +321,7 @@ func TestPoolPublishesUntilApplied(t *testing.T) {
 	}
 	var pauses []time.Duration
 	last := now
-	for at := now; at.Before(now.Add(5 * time.Minute)); at = at.Add(time.Second) {
+	for at := now; at.Before(now.Add(15 * time.Minute)); at = at.Add(time.Second) {
 		if due, next := p.toPublish(at); len(due) > 0 {
 			pauses = append(pauses, at.Sub(last))
 			last = at
@@ -330,7 +330,7 @@ func TestPoolPublishesUntilApplied(t *testing.T) {
 			}
 		}
 	}
-	want := []time.Duration{0, 2, 4, 8, 16, 32, 60, 60, 60}
+	want := []time.Duration{0, 2, 4, 8, 16, 32, 64, 128, 256, 300}
 	for i := range want {
 		want[i] *= time.Second
 	}

@@ -55,7 +55,7 @@ func (h *houses) meets(late string) {
 	h.t.Helper()
 	const beside = first + 1 // a home of the same house
 	var words []string
-	for _, line := range strings.Split(h.types(first, "community", "invite", "--home", h.home(first)), "\n") {
+	for line := range strings.SplitSeq(h.types(first, "community", "invite", "--home", h.home(first)), "\n") {
 		if numbered.MatchString(line) {
 			words = append(words, line)
 		}

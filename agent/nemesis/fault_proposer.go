@@ -82,7 +82,7 @@ func badProposer(ctx context.Context, dir string) (program string, err error) {
 	source = strings.Replace(source, honestProposal, badProposal, 1)
 	source = strings.Replace(source, "import (\n", "import (\n\t\"os\"\n", 1)
 	stand := filepath.Join(dir, "bad-proposer.go")
-	if err := os.WriteFile(stand, []byte(source), 0o600); err != nil {
+	if err := os.WriteFile(stand, []byte(source), 0o600); err != nil { //nolint:gosec // the run's own folder
 		return "", err
 	}
 	return program, altered.Build(ctx, program, map[string]string{proposerFile: stand})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,20 +156,9 @@ func (b *conductBook) keep() error {
 	return os.Rename(next, b.file)
 }
 
-// of returns what was seen of a validator.
-func (b *conductBook) of(a ledger.ValidatorAddress) Seen {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.seen[a]
-}
-
 // all returns what was seen of everybody.
 func (b *conductBook) all() map[ledger.ValidatorAddress]Seen {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := make(map[ledger.ValidatorAddress]Seen, len(b.seen))
-	for a, s := range b.seen {
-		out[a] = s
-	}
-	return out
+	return maps.Clone(b.seen)
 }

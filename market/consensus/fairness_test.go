@@ -189,7 +189,7 @@ type fairRun struct {
 func fairIntervals(t *testing.T, validators, intervals int, liars []int, seed uint64, patient bool) (r fairRun) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCouncil(t, validators, 3)
-		victim, rnd := c.homes[0], rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // chosen by the test
+		victim, rnd := c.homes[0], rand.New(rand.NewPCG(seed, 1))
 		if len(liars) > 0 {
 			c.late = rnd
 		}

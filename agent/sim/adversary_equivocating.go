@@ -21,9 +21,10 @@ func equivocating() *adversary {
 			h.seq++
 			for i, price := range []market.Price{110_000, 250_000} {
 				raw := h.looseOrder(ledger.PlaceOrder{Interval: s.Next(), Seq: h.seq, Side: market.Bid, Steps: []ledger.Step{{Price: price, WattHours: 300}}})
+				tx, err := h.w.engine.decode(raw)
 				for _, r := range h.w.replicas {
-					if r.i%2 == i {
-						h.w.net.send(h.i, r.i, func() { r.take(raw, rnd.IntN(2) == 0) })
+					if err == nil && r.i%2 == i {
+						h.w.net.send(h.i, r.i, func() { r.take(tx, rnd.IntN(2) == 0) })
 					}
 				}
 			}

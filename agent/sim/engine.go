@@ -176,8 +176,8 @@ func (e *engine) proposal(from *replica, height int64, round int, txs [][]byte) 
 	h := sha256.New()
 	b := binary.BigEndian.AppendUint64(nil, uint64(height)) //nolint:gosec // positive
 	b = binary.BigEndian.AppendUint64(b, e.w.opt.Seed)
-	b = append(b, byte(round), byte(from.i))
-	_, _ = h.Write(b) // never fails
+	b = append(b, byte(round), byte(from.i)) //nolint:gosec // of a round its last byte tells it from those before
+	_, _ = h.Write(b)                        // never fails
 	for _, tx := range txs {
 		sum := sha256.Sum256(tx)
 		_, _ = h.Write(sum[:])

@@ -9,8 +9,8 @@ func (w *world) admit() {
 		join := ledger.RegisterHousehold{Key: public(key("household", h.i)), Device: public(h.device), Network: public(key("network", h.i)), Node: h.name}
 		install := ledger.RegisterMeter{Key: public(h.meter), SignedBy: ledger.SignedByAgent, Definition: "simulated@1"}
 		for o := range officers {
-			join.Approvals = append(join.Approvals, ledger.Approval{Officer: uint64(o), Signature: sign(key("officer", o), join.AdmissionBytes(chainID))})                //nolint:gosec // small
-			install.Approvals = append(install.Approvals, ledger.Approval{Officer: uint64(o), Signature: sign(key("officer", o), install.AdmissionBytes(chainID, h.id))}) //nolint:gosec // small
+			join.Approvals = append(join.Approvals, ledger.Approval{Officer: uint64(o), Signature: sign(key("officer", o), join.AdmissionBytes(chainID))})
+			install.Approvals = append(install.Approvals, ledger.Approval{Officer: uint64(o), Signature: sign(key("officer", o), install.AdmissionBytes(chainID, h.id))})
 		}
 		first, second := join.Sign(chainID, key("household", h.i)), install.Sign(chainID, h.id, h.device)
 		var bring func()

@@ -3,6 +3,7 @@ package sim
 import (
 	"crypto/ed25519"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/commonwatt/commonwatt/agent/trader"
 	"github.com/commonwatt/commonwatt/market"
@@ -57,7 +58,7 @@ type item struct {
 }
 
 func newHome(w *world, i int) *home {
-	h := &home{w: w, i: i, rnd: w.stream("home" + string(rune('0'+i))), device: key("device", i), meter: key("meter", i), name: ledger.RootNode}
+	h := &home{w: w, i: i, rnd: w.stream("home" + strconv.Itoa(i)), device: key("device", i), meter: key("meter", i), name: ledger.RootNode}
 	h.id = market.HouseholdIDOf(key("household", i).Public().(ed25519.PublicKey)) //nolint:forcetypeassert // that of crypto/ed25519
 	h.meterID = ledger.MeterIDOf(public(h.meter))
 	if n := w.genesis.Network; len(n) > 0 {
@@ -99,7 +100,7 @@ func (h *home) live() {
 			in, out = in+uint64(use), out+uint64(sun) //nolint:gosec // not negative
 		default:
 			if sun > use {
-				out += uint64(sun - use)
+				out += uint64(sun - use) //nolint:gosec // not negative
 			} else {
 				in += uint64(use - sun) //nolint:gosec // not negative
 			}
@@ -236,8 +237,12 @@ func (h *home) send(raw []byte) {
 	if h.w.heard = append(h.w.heard, raw); len(h.w.heard) > 2*heardMost {
 		h.w.heard = append(h.w.heard[:0], h.w.heard[heardMost:]...)
 	}
+	tx, err := h.w.engine.decode(raw)
+	if err != nil {
+		return // whoever gets it finds the same
+	}
 	for _, r := range h.w.replicas {
-		h.w.net.send(h.i, r.i, func() { r.take(raw, true) })
+		h.w.net.send(h.i, r.i, func() { r.take(tx, true) })
 	}
 }
 

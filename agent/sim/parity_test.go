@@ -103,11 +103,11 @@ func recordChain(file string, opt Options) error {
 	if out.Len() > maxChainFile {
 		return fmt.Errorf("%s: %d bytes, want at most %d", file, out.Len(), maxChainFile)
 	}
-	return os.WriteFile(file, out.Bytes(), 0o644) //nolint:gosec // for everybody to read
+	return os.WriteFile(file, out.Bytes(), 0o644)
 }
 
 func readChain(file string) (c chainFile, err error) {
-	raw, err := os.ReadFile(file) //nolint:gosec // of this folder
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return c, err
 	}

@@ -146,12 +146,8 @@ func (r *replica) start() {
 
 // take judges a transaction that comes from a home or from another validator. One that is
 // new goes on to the others, once.
-func (r *replica) take(raw []byte, pass bool) {
-	if !r.up {
-		return
-	}
-	tx, err := r.w.engine.decode(raw)
-	if err != nil || r.waiting[tx.Hash()] {
+func (r *replica) take(tx *ledger.Tx, pass bool) {
+	if !r.up || r.waiting[tx.Hash()] {
 		return
 	}
 	if err := r.state.CheckTx(tx); err != nil {
@@ -171,7 +167,7 @@ func (r *replica) take(raw []byte, pass bool) {
 	if pass {
 		for _, o := range r.w.replicas {
 			if o != r {
-				r.w.net.send(r.i, o.i, func() { o.take(raw, false) })
+				r.w.net.send(r.i, o.i, func() { o.take(tx, false) })
 			}
 		}
 	}

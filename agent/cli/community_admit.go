@@ -178,10 +178,7 @@ func writeAdmission(dir string, transactions [][]byte) error {
 		text = append(hex.AppendEncode(text, tx), '\n')
 	}
 	path := filepath.Join(dir, household.AdmissionFile)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return os.Rename(path+".new", path)
+	return household.ReplaceFile(path, text)
 }
 
 // printJSON prints data for programs.

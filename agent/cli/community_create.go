@@ -293,7 +293,7 @@ func announceFounding(dir string, f household.Founding, hints []string, s stream
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, household.CommunityFile), raw, 0o600); err != nil {
+	if err := household.ReplaceFile(filepath.Join(dir, household.CommunityFile), raw); err != nil {
 		return err
 	}
 	hash, err := consensus.GenesisHash(raw)

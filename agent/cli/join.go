@@ -237,14 +237,14 @@ func (o *joinOptions) fill(ctx context.Context, next string, doc []byte, s strea
 	if err := o.giveWords(ctx, next, keys, s); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(next, household.CommunityFile), doc, 0o600); err != nil {
+	if err := household.ReplaceFile(filepath.Join(next, household.CommunityFile), doc); err != nil {
 		return err
 	}
 	raw, err := json.MarshalIndent(o.joinPlan, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(next, joiningFile), append(raw, '\n'), 0o600)
+	return household.ReplaceFile(filepath.Join(next, joiningFile), append(raw, '\n'))
 }
 
 // giveWords shows the recovery words, or notes that nobody has seen them.

@@ -282,10 +282,10 @@ func (o *recoverOptions) build(doc []byte, key ed25519.PrivateKey) error {
 		if err := household.CreateValidatorKey(next); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(next, household.CommunityFile), doc, 0o600); err != nil {
+		if err := household.ReplaceFile(filepath.Join(next, household.CommunityFile), doc); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(next, recoveringFile), append(plan, '\n'), 0o600)
+		return household.ReplaceFile(filepath.Join(next, recoveringFile), append(plan, '\n'))
 	}, "keys", household.EngineFolder, household.CommunityFile, recoveringFile)
 }
 

@@ -141,7 +141,7 @@ func WriteConfig(dir string, c Config) error {
 	if !reflect.DeepEqual(plain(again), plain(c)) {
 		return fmt.Errorf("writing %s: it would not be read back the same", ConfigFile)
 	}
-	return replaceFile(path, b.Bytes())
+	return ReplaceFile(path, b.Bytes())
 }
 
 // plain makes an empty list and none the same.
@@ -153,8 +153,9 @@ func plain(c Config) Config {
 	return c
 }
 
-// replaceFile writes a file that only its owner can read, whole or not at all.
-func replaceFile(path string, data []byte) error {
+// ReplaceFile writes a file that only its owner can read, whole or not at all, and has it on
+// disk when it returns: a power cut may come at any time.
+func ReplaceFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
@@ -166,5 +167,9 @@ func replaceFile(path string, data []byte) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
 	}
-	return nil
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

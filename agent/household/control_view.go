@@ -57,7 +57,7 @@ func (h *Home) keepIdentities() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(h.opt.Dir, controlsFile), append(raw, '\n'))
+	return ReplaceFile(filepath.Join(h.opt.Dir, controlsFile), append(raw, '\n'))
 }
 
 // show makes the view what the device said, and what became of the beat.

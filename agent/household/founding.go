@@ -244,10 +244,10 @@ func (f *Founding) equip(h Founder, k *Keys, officers []ed25519.PrivateKey, doc 
 	for _, tx := range [][]byte{member.Sign(f.Name, k.Household), meter.Sign(f.Name, id, k.Device)} {
 		fmt.Fprintln(&lines, hex.EncodeToString(tx))
 	}
-	if err := os.WriteFile(filepath.Join(h.Dir, AdmissionFile), lines.Bytes(), 0o600); err != nil {
+	if err := ReplaceFile(filepath.Join(h.Dir, AdmissionFile), lines.Bytes()); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(h.Dir, CommunityFile), doc, 0o600)
+	return ReplaceFile(filepath.Join(h.Dir, CommunityFile), doc)
 }
 
 func approve(officers []ed25519.PrivateKey, msg []byte) []ledger.Approval {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -36,7 +35,7 @@ func (f *Founding) ask(h Founder, k *Keys, meter ed25519.PublicKey, doc []byte) 
 	if err := d.Write(filepath.Join(h.Dir, AdmissionRequest)); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(h.Dir, CommunityFile), doc, 0o600)
+	return ReplaceFile(filepath.Join(h.Dir, CommunityFile), doc)
 }
 
 // FoundingFile is community.yaml: what people agree on before a community begins.

@@ -85,12 +85,12 @@ func isThere(path string) bool {
 
 // WriteKey writes a key file, readable by its owner only.
 func WriteKey(path string, key ed25519.PrivateKey) error {
-	return replaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
+	return ReplaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
 }
 
 // KeepPublic notes the public half of the household's key, so that the key itself may go.
 func KeepPublic(dir string, pub ed25519.PublicKey) error {
-	return replaceFile(KeyFile(dir, HouseholdPublicFile), []byte(hex.EncodeToString(pub)+"\n"))
+	return ReplaceFile(KeyFile(dir, HouseholdPublicFile), []byte(hex.EncodeToString(pub)+"\n"))
 }
 
 // ForgetHousehold removes the household's key from the gateway. The public half stays.
@@ -117,7 +117,7 @@ func CreateKey(path string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err // nil: there is one
 	}
-	return replaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
+	return ReplaceFile(path, []byte(hex.EncodeToString(key.Seed())+"\n"))
 }
 
 // LoadKeys reads the home's keys. A key file that others can read is refused.

@@ -52,6 +52,8 @@
 // # Where it happens
 //
 // The command starts itself again in network, mount and process namespaces of its own:
-// they vanish with it and with all that it started, however it ends. It takes Linux, unshare and
-// nsenter (util-linux), ip (iproute2), tc and iptables. Nothing reaches the network outside.
+// they vanish with it and with all that it started, however it ends. Each home is on a memory
+// card of its own, whose power can be cut (see package card). It takes Linux, root,
+// mkfs.ext4, unshare and nsenter (util-linux), ip (iproute2), tc and iptables. Nothing
+// reaches the network outside.
 package main

@@ -27,6 +27,9 @@ var faults = []fault{
 	{name: "meters", weight: 2, strike: strikeMeters},
 	{name: "clone", weight: 1, long: true, strike: strikeClone},
 	{name: "proposer", weight: 2, long: true, strike: strikeProposer},
+	{name: "power", weight: 6, strike: strikePower},
+	{name: "full", weight: 2, strike: strikeFull},
+	{name: "flips", weight: 1, strike: strikeFlips},
 	{name: "outage", weight: 0, long: true, strike: strikeOutage},
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/commonwatt/commonwatt/agent/nemesis/card"
 )
 
 // stopTimeout is how long a program may take to end in order.
@@ -128,8 +130,9 @@ type home struct {
 	number int // from 1
 	role   string
 	dir    string
-	id     string // of the household, hex
-	solar  int    // kWp
+	card   *card.Card // which dir is on
+	id     string     // of the household, hex
+	solar  int        // kWp
 	signer signer
 }
 

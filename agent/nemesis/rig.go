@@ -125,6 +125,7 @@ func run(ctx context.Context, o options, say io.Writer) (sum *summary, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.journal.file.Close()) }()
+	defer func() { err = errors.Join(err, r.removeCards()) }() // by now all programs have ended
 	defer r.killAll()
 	defer func() {
 		if err != nil {

@@ -76,7 +76,9 @@ func (r *rig) found(ctx context.Context) error {
 	}
 	for i, l := range layout {
 		h := &home{name: fmt.Sprintf("home-%d", i+1), number: i + 1, role: l.role, solar: l.solar}
-		h.dir = filepath.Join(r.dir, "homes", h.name)
+		if err := r.insertCard(h); err != nil {
+			return err
+		}
 		h.logFile = filepath.Join(r.dir, "logs", h.name+".log")
 		d, err := meter.FindDefinition("", definitionOf(l.mqtt))
 		if err != nil {

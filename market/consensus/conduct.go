@@ -149,11 +149,7 @@ func (b *conductBook) keep() error {
 	if err != nil {
 		return err
 	}
-	next := b.file + ".new"
-	if err := os.WriteFile(next, append(raw, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, b.file)
+	return writeSynced(b.file, append(raw, '\n'), 0o600)
 }
 
 // all returns what was seen of everybody.

@@ -8,5 +8,5 @@ func roomOf(dir string) (diskRoom, bool) {
 	if unix.Statfs(dir, &s) != nil || s.Bsize <= 0 {
 		return diskRoom{}, false
 	}
-	return diskRoom{free: s.Bavail * uint64(s.Bsize), readOnly: s.Flags&unix.ST_RDONLY != 0}, true //nolint:gosec,unconvert // a block's size; its type differs between machines
+	return diskRoom{free: s.Bavail * uint64(s.Bsize), readOnly: s.Flags&unix.ST_RDONLY != 0}, true
 }

@@ -92,7 +92,7 @@ type patient struct {
 
 func examine(dir string) (p *patient, err error) {
 	p = &patient{dir: dir}
-	if p.raw, err = os.ReadFile(filepath.Join(dir, household.CommunityFile)); err != nil {
+	if p.raw, err = os.ReadFile(filepath.Join(dir, household.CommunityFile)); err != nil { //nolint:gosec // of this run
 		return nil, err
 	}
 	if p.chain, p.genesis, err = consensus.ParseGenesis(p.raw); err != nil {
@@ -295,6 +295,6 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(at, b, 0o600)
+		return os.WriteFile(at, b, 0o600) //nolint:gosec // of this run
 	})
 }

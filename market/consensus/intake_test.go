@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,7 +182,7 @@ func FuzzValidate(f *testing.F) {
 	h := s.homes[0]
 	f.Add(mustBundle(f, s.admission(h), s.meterAdmission(h), s.order(h, 5, 1)))
 	f.Add(mustBundle(f, ledger.NewTick(1, 1, 1)))
-	f.Add(mustBundle(f, forged(s.admission(s.homes[1])), []byte(fmt.Sprint("no transaction"))))
+	f.Add(mustBundle(f, forged(s.admission(s.homes[1])), []byte("no transaction")))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if v := n.Validate(raw); v != Accept && v != Reject && v != Ignore {
 			t.Errorf("%v is no verdict", v)

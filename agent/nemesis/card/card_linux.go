@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +51,7 @@ func (c *Card) format(size int64) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller says where
+	f, err := os.OpenFile(c.image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -120,13 +119,9 @@ func (c *Card) Cut() error {
 	if err != nil {
 		return fmt.Errorf("cutting the power: %w", err)
 	}
-	how := uint32(withoutFlush)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), shutdown, uintptr(unsafe.Pointer(&how)))
-	if err := d.Close(); err != nil {
-		return fmt.Errorf("cutting the power: %w", err)
-	}
-	if errno != 0 {
-		return fmt.Errorf("cutting the power of %s: %w", c.dir, errno)
+	err = unix.IoctlSetPointerInt(int(d.Fd()), shutdown, withoutFlush)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return fmt.Errorf("cutting the power of %s: %w", c.dir, err)
 	}
 	return nil
 }

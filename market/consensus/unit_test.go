@@ -281,7 +281,7 @@ func TestValidatorKeys(t *testing.T) {
 	}
 	for _, c := range []struct{ name, key, state, want string }{
 		{"no key", filepath.Join(dir, "none"), state, "no such file"},
-		{"no state", key, filepath.Join(dir, "none"), "sign twice"},
+		{"no state", key, filepath.Join(dir, "none"), "has signed is lost"},
 		{"readable key", write("open", string(raw), 0o644), state, "chmod 600"},
 		{"broken key", write("broken", string(raw[:50]), 0o600), state, "not a validator key"},
 		{"broken state", key, write("state1", "{", 0o600), "reading validator state"},

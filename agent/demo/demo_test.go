@@ -40,6 +40,8 @@ func TestStreet(t *testing.T) {
 
 	broker.kill()
 	r.until("home-4's page says that its meter is silent", 40*time.Second, func() bool { return r.meterState(4) == api.MeterSilent })
+	silent := r.quarter(4)
+	r.until("a quarter of an hour has ended meanwhile", 40*time.Second, func() bool { return r.quarter(4).After(silent) })
 	broker.start()
 	r.until("home-4's meter speaks again", 40*time.Second, func() bool { return r.meterState(4) == api.MeterOK })
 

@@ -196,6 +196,15 @@ func (r *run) until(what string, limit time.Duration, ok func() bool) {
 	}
 }
 
+// quarter is when the quarter of an hour began that home n is in; zero if it does not answer.
+func (r *run) quarter(n int) time.Time {
+	s, ok := ask[api.Status](r, n, "/api/status")
+	if !ok {
+		return time.Time{}
+	}
+	return s.At.Truncate(15 * time.Minute)
+}
+
 // kill ends a home's agent as a power cut does.
 func (r *run) kill(n int) {
 	r.tb.Helper()

@@ -15,7 +15,7 @@ import (
 // membersEvery is how often a light home asks who the members are, if it does not notice
 // before that there are more of them. Nearly always the answer is that nothing has changed.
 const (
-	membersEvery = 10 * time.Minute
+	membersEvery = time.Minute
 	// membersAgain is after which time it asks once more if there was no answer, for which it
 	// waits membersWait.
 	membersAgain = 5 * time.Second

@@ -34,7 +34,7 @@ const (
 	// begins anew when somebody connects, our own addresses change or somebody else's do. A
 	// question costs about 50 bytes for each member, of everybody's line and all day long.
 	exchangeMin = time.Second
-	exchangeMax = 5 * time.Minute
+	exchangeMax = 15 * time.Second
 	// saveFirst is when a changed book is written to disk for the first time after a start,
 	// saveEvery how often after that.
 	saveFirst = 20 * time.Second

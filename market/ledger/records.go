@@ -46,35 +46,6 @@ type Household struct {
 	ClosedChain   [32]byte // hash chain over them
 }
 
-// MaxCommunities is how many communities a household may take part in.
-const MaxCommunities = 5
-
-// Participation is the part of a household's meter that takes part in a community.
-type Participation struct {
-	_         struct{} `cbor:",toarray"`
-	Community string   // its name
-	Permille  uint16   // of the meter, 1 to 1000
-}
-
-// wholeMeter is all of a meter, in permille.
-const wholeMeter = 1000
-
-// span is where a community's part of the meter lies, in permille from 0 to 1000:
-// the parts stand one after the other in the order of the communities' names, so that
-// what communities count of a meter adds up to what it counted (see market.ShareOf).
-func (h *Household) span(community string) (from, to uint16) {
-	if len(h.Participation) == 0 {
-		return 0, wholeMeter
-	}
-	for _, p := range h.Participation {
-		if p.Community == community {
-			return from, from + p.Permille
-		}
-		from += p.Permille
-	}
-	return from, from
-}
-
 // SignedBy says who signs a meter's readings.
 type SignedBy uint8
 

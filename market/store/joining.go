@@ -383,15 +383,9 @@ func (j *Joining) Finish() (Report, error) {
 	return report, nil
 }
 
-// exists says whether there is a file.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
 // Finished says whether the file at path is one that Finish has made a ledger.
 func Finished(path, chainID string, g ledger.Genesis) bool {
-	if !exists(path) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
 	s, err := OpenReadOnly(path, chainID, g)

@@ -26,8 +26,8 @@ export CGO_ENABLED := 0
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # The tests start real programs, which the test cache cannot see. -shuffle finds tests that lean on each other, and
-# turns that cache off. Most of them wait for real processes, so that three packages go on at once on two cores.
-TESTFLAGS := -shuffle=on -timeout=10m -p=3
+# turns that cache off.
+TESTFLAGS := -shuffle=on -timeout=10m
 LINT      := $(GO) tool -modfile=golangci.mod golangci-lint
 
 # Both programs into folder $(1), for the machine that the variables $(2) describe.

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,7 +166,7 @@ type pump struct {
 func pumped(t *testing.T, line stream) stream {
 	t.Helper()
 	p := pump{line, make(chan byte, 1<<20)}
-	done := make(chan struct{})
+	done := make(chan struct{}, 1)
 	go func() {
 		defer close(done)
 		defer close(p.bytes)
@@ -266,7 +267,7 @@ func asTCP(id uint16, unit byte, pdu []byte) []byte {
 	return append(b, pdu...)
 }
 
-// mosquittoSub is mosquitto_sub: lines "topic retained payload".
+// mosquittoSub is mosquitto_sub, which has subscribed: lines "topic retained payload".
 func mosquittoSub(t *testing.T, address string, more ...string) <-chan string {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto_sub")
@@ -278,7 +279,7 @@ func mosquittoSub(t *testing.T, address string, more ...string) <-chan string {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	command := exec.CommandContext(ctx, path, append([]string{"-h", host, "-p", port, "-F", "%t %r %p"}, more...)...)
+	command := exec.CommandContext(ctx, path, append([]string{"-d", "-h", host, "-p", port, "-F", "%t %r %p"}, more...)...)
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -286,11 +287,19 @@ func mosquittoSub(t *testing.T, address string, more ...string) <-chan string {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := make(chan string, 10_000)
+	lines, subscribed := make(chan string, 10_000), make(chan struct{})
 	go func() {
 		defer close(lines)
 		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			lines <- scanner.Text()
+			switch line := scanner.Text(); {
+			case strings.HasPrefix(line, "Subscribed (mid: "):
+				select {
+				case subscribed <- struct{}{}:
+				default: // once more, with another connection
+				}
+			case !strings.HasPrefix(line, "Client "): // else it says what it does
+				lines <- line
+			}
 		}
 	}()
 	t.Cleanup(func() {
@@ -299,6 +308,11 @@ func mosquittoSub(t *testing.T, address string, more ...string) <-chan string {
 		}
 		_ = command.Wait()
 	})
+	select {
+	case <-subscribed:
+	case <-time.After(patience):
+		t.Fatal("mosquitto_sub has not subscribed")
+	}
 	return lines
 }
 

@@ -190,10 +190,14 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// eventuallyWithin is longer than a tab takes to notice, by silence alone, that the one which
+// leads has gone (SILENCE in page.js, 40 s).
+const eventuallyWithin = time.Minute
+
 // eventually waits for a condition that another goroutine brings about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(eventuallyWithin)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -201,7 +205,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited 20 s for %s", what)
+			t.Fatalf("waited %v for %s", eventuallyWithin, what)
 		}
 	}
 }
